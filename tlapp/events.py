@@ -1,0 +1,134 @@
+"""What a run tells while it lives: small frozen values, written one per line and replayed to whoever watches.
+
+An event knows nothing of files, widgets or torch. `to_json` and `from_json` are each other's inverse.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Event:
+    """The root of all events."""
+
+
+@dataclass(frozen=True)
+class Queued(Event):
+    """The run waits; `place` others are before it."""
+
+    place: int
+
+
+@dataclass(frozen=True)
+class RunStarted(Event):
+    """Training begins. `caching` says in words what is computed once and what every epoch."""
+
+    device: str
+    epochs: int
+    n_train: int
+    n_validation: int
+    n_test: int
+    caching: str
+
+
+@dataclass(frozen=True)
+class Resumed(Event):
+    """A stopped or interrupted run goes on after `epoch` finished epochs."""
+
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Progress(Event):
+    """`done` of `total` photos or views of a stage: "caching views", "scoring test photos"."""
+
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class EpochFinished(Event):
+    """One pass over the training photos.
+
+    Losses are mean cross-entropy in nats, accuracies fractions of 1, times seconds. The training figures are
+    taken while learning (with augmentation and dropout), so they may stand below validation. `seconds_left`
+    assumes that no early stop happens. `phase` is "head" or "fine-tune"; `is_best` compares within its phase,
+    by validation loss.
+    """
+
+    epoch: int
+    epochs: int
+    phase: str
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    is_best: bool
+    best_epoch: int
+    seconds: float
+    photos_per_second: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Ended(Event):
+    """The root of the three ends of a run."""
+
+
+@dataclass(frozen=True)
+class RunFinished(Ended):
+    """All epochs done or stopped early by patience; the best weights are saved and scored."""
+
+    best_epoch: int
+    epochs: int
+    validation_accuracy: float
+    accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunStopped(Ended):
+    """Stopped by the person after `epochs` epochs. With none finished there is no model (`best_epoch` 0)."""
+
+    best_epoch: int
+    epochs: int
+    validation_accuracy: float | None = None
+    accuracy: float | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunFailed(Ended):
+    """`message` is one sentence for the person; the best weights of `best_epoch` (0: none) are kept."""
+
+    message: str
+    best_epoch: int = 0
+
+
+_KINDS: dict[str, type[Event]] = {
+    kind.__name__: kind
+    for kind in (Queued, RunStarted, Resumed, Progress, EpochFinished, RunFinished, RunStopped, RunFailed)
+}
+
+
+def to_json(event: Event) -> str:
+    """One line of strict ASCII JSON, without the line end."""
+    return json.dumps({"event": type(event).__name__, **dataclasses.asdict(event)}, allow_nan=False)
+
+
+def from_json(line: str) -> Event | None:
+    """The event of a line, or None for a kind that this version does not know. Raises ValueError on garbage."""
+    values: dict[str, Any] = json.loads(line)
+    kind = _KINDS.get(values.pop("event", ""))
+    if kind is None:
+        return None
+    known = {field.name for field in dataclasses.fields(kind)}
+    try:
+        return kind(**{name: value for name, value in values.items() if name in known})
+    except TypeError as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,181 @@
+"""What files a folder or a zip holds: named, filtered of junk, each readable within bounds.
+
+Nothing is extracted or written; a member of a zip is read into memory and counted while it is read. Knows
+nothing of classes, splits or pictures.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from tlapp.errors import DataError, PictureError, explain_oserror, printable
+
+MAX_FILES = 50_000
+MAX_TOTAL_BYTES = 20 * 1024**3
+MAX_FILE_BYTES = 256 * 1024**2
+_JUNK = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx", "$recycle.bin", "@eadir"}
+
+
+@dataclass(frozen=True)
+class File:
+    """One file to read: its path inside the folder or zip, "/" between the parts."""
+
+    name: str
+    read: Callable[[], bytes]
+
+
+@dataclass
+class Listing:
+    """All that was found. `refused` holds names that cannot even be opened, with the reason."""
+
+    files: list[File] = field(default_factory=list)
+    folders: set[str] = field(default_factory=set)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    n_junk: int = 0
+
+
+@contextmanager
+def open_source(source: Path) -> Iterator[Listing]:
+    """List a folder or a zip; its files can be read while the context is open. Raises DataError."""
+    shown = printable(str(source))
+    try:
+        if source.is_dir():
+            yield _list_folder(source)
+        elif source.is_file():
+            if not zipfile.is_zipfile(source):
+                raise DataError(
+                    f"{shown} is a file, but not a zip. Give a folder with one sub-folder per class, "
+                    "or a zip of such a folder."
+                )
+            with zipfile.ZipFile(source) as archive:
+                yield _list_zip(archive)
+        else:
+            raise DataError(f"{shown} does not exist. Give a folder with one sub-folder per class, or a zip of it.")
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise DataError(f"The zip {shown} is damaged ({error}). Copy it again or make it anew.") from error
+
+
+def is_junk(name: str) -> bool:
+    """Whether a path is something that systems strew about: dot files, `__MACOSX`, Thumbs.db."""
+    return any(part.startswith(".") or part.lower() in _JUNK for part in PurePosixPath(name).parts)
+
+
+def _list_folder(root: Path) -> Listing:
+    listing = Listing()
+
+    def failed(error: OSError) -> None:
+        name = os.path.relpath(error.filename, root) if error.filename else "?"
+        if name == ".":
+            raise DataError(explain_oserror(error)) from error
+        listing.refused.append((name, "cannot be opened: there is no permission to read it"))
+
+    for folder, subfolders, names in os.walk(root, followlinks=False, onerror=failed):
+        relative = PurePosixPath(Path(folder).relative_to(root).as_posix())
+        for sub in sorted(subfolders):
+            name = (relative / sub).as_posix()
+            if is_junk(name):
+                subfolders.remove(sub)
+                listing.n_junk += 1
+            elif os.path.islink(os.path.join(folder, sub)):
+                listing.refused.append((name, "is a link to a folder; links are not followed"))
+            else:
+                listing.folders.add(name)
+        subfolders.sort()
+        for name in sorted(names):
+            _add_file(listing, (relative / name).as_posix(), Path(folder) / name)
+    return listing
+
+
+def _add_file(listing: Listing, name: str, path: Path) -> None:
+    if is_junk(name):
+        listing.n_junk += 1
+        return
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        listing.refused.append((name, "vanished or cannot be opened"))
+        return
+    if stat.S_ISLNK(mode):
+        listing.refused.append((name, "is a link; links are not followed, so put the photo itself there"))
+    elif not stat.S_ISREG(mode):
+        listing.refused.append((name, "is not an ordinary file"))
+    else:
+        listing.files.append(File(name, lambda: read_file(path)))
+    if len(listing.files) > MAX_FILES:
+        raise DataError(f"There are more than {MAX_FILES:,} files in there. Point to a smaller folder.")
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a photo on disk. Raises PictureError."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except IsADirectoryError:
+        raise PictureError("is a folder, not a photo") from None
+    except FileNotFoundError:
+        raise PictureError("does not exist; check the path") from None
+    except PermissionError:
+        raise PictureError("cannot be opened: there is no permission to read it") from None
+    except OSError as error:
+        raise PictureError(f"cannot be read ({error.strerror})") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise PictureError(f"is larger than {MAX_FILE_BYTES // 1024**2} MB")
+    return data
+
+
+def _list_zip(archive: zipfile.ZipFile) -> Listing:
+    listing = Listing()
+    budget = _Budget(MAX_TOTAL_BYTES)
+    seen: set[str] = set()
+    if len(archive.infolist()) > MAX_FILES:
+        raise DataError(f"The zip holds more than {MAX_FILES:,} entries. Make a smaller one.")
+    for info in archive.infolist():
+        name = info.filename.replace("\\", "/")
+        path = PurePosixPath(name)
+        if is_junk(name) and ".." not in path.parts:
+            listing.n_junk += not info.is_dir()
+        elif path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+            listing.refused.append((name, "has a path that leads out of the zip"))
+        elif info.is_dir():
+            listing.folders.add(path.as_posix())
+        elif stat.S_ISLNK(info.external_attr >> 16):
+            listing.refused.append((name, "is a link; links are not followed"))
+        elif info.flag_bits & 0x1:
+            listing.refused.append((name, "is locked with a password; make a zip without one"))
+        elif path.as_posix() in seen:
+            listing.refused.append((name, "stands in the zip more than once; the first was taken"))
+        else:
+            seen.add(path.as_posix())
+            listing.files.append(File(path.as_posix(), lambda info=info: _read_member(archive, info, budget)))
+    for file in listing.files:
+        listing.folders.update(p.as_posix() for p in PurePosixPath(file.name).parents if p.parts)
+    return listing
+
+
+@dataclass
+class _Budget:
+    left: int
+
+
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: _Budget) -> bytes:
+    """Read one member, never more than its bounds whatever its header claims."""
+    try:
+        with archive.open(info) as member:
+            data = member.read(MAX_FILE_BYTES + 1)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError):
+        raise PictureError("is damaged inside the zip; make the zip anew") from None
+    except (NotImplementedError, RuntimeError):
+        raise PictureError("is packed in a way that is not read; make an ordinary zip") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise PictureError(f"is larger than {MAX_FILE_BYTES // 1024**2} MB")
+    budget.left -= len(data)
+    if budget.left < 0:
+        raise DataError(f"The zip unpacks to more than {MAX_TOTAL_BYTES // 1024**3} GB. Make a smaller one.")
+    return data

@@ -1,0 +1,130 @@
+"""How a listing is meant: which folder is a class, which a split, what lies outside.
+
+Looks at paths alone, never into a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from tlapp.errors import DataError, printable, some
+from tlapp.intake import File, Listing
+
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A file with the class and side that its folders give it; `side` "" where they give none."""
+
+    file: File
+    class_name: str
+    side: str
+
+
+@dataclass
+class Arranged:
+    """What a listing means. `has_test`: a folder of its own holds the test photos (not a `val/` taken as such)."""
+
+    placed: list[Placed] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    has_test: bool = False
+
+
+def arrange(listing: Listing, root: Path) -> Arranged:
+    """Find classes and splits. Raises DataError where there is no folder of photos at all."""
+    arranged = Arranged(skipped=list(listing.refused))
+    paths = [(PurePosixPath(file.name).parts, file) for file in listing.files]
+    depth = _unwrapped(paths, arranged)
+    wrapper = paths[0][0][:depth] if paths else ()
+    inside = [(parts[depth:], file) for parts, file in paths if parts[:depth] == wrapper and len(parts) > depth]
+    outside = [file for parts, file in paths if parts[:depth] != wrapper or len(parts) <= depth]
+    arranged.skipped += [(file.name, "lies outside the class folders") for file in outside]
+    if not any(len(parts) > 1 for parts, _ in inside):
+        raise DataError(_nothing(len(paths), root, listing.refused))
+    tops = {parts[0] for parts, _ in inside if len(parts) > 1}
+    sides = _sides(tops, inside)
+    for parts, file in inside:
+        class_parts = parts[1:] if sides else parts
+        side = sides.get(parts[0]) if sides else ""
+        if side is None or len(class_parts) < 2:
+            where = f"directly in {parts[0]}/, in no class folder" if sides and side else "outside the class folders"
+            arranged.skipped.append((file.name, f"lies {where}"))
+        else:
+            arranged.placed.append(Placed(file, class_parts[0], side))
+    if sides:
+        _settle_sides(arranged)
+    _note_empty(listing, arranged, depth + bool(sides), wrapper)
+    if not arranged.placed:
+        raise DataError(_nothing(len(paths), root, listing.refused))
+    return arranged
+
+
+def _unwrapped(paths: list[tuple[tuple[str, ...], File]], arranged: Arranged) -> int:
+    """How many extra folders stand around the classes."""
+    depth = 0
+    while True:
+        below = {parts[depth] for parts, _ in paths if len(parts) > depth + 1}
+        deeper = any(len(parts) > depth + 2 for parts, _ in paths)
+        direct = any(len(parts) == depth + 2 for parts, _ in paths if parts[depth] in below)
+        grand = {parts[depth + 1] for parts, _ in paths if len(parts) > depth + 2}
+        if len(below) != 1 or not deeper or (direct and len(grand) < 2):
+            return depth
+        arranged.notes.append(f"The classes were found inside the folder {some([below.pop()])}.")
+        depth += 1
+
+
+def _sides(tops: set[str], inside: list[tuple[tuple[str, ...], File]]) -> dict[str, str]:
+    """Folder name → side, where the folders are a split: a train folder, and classes within it."""
+    sides = {top: _SPLITS[top.lower()] for top in tops if top.lower() in _SPLITS}
+    if "train" not in sides.values():
+        return {}
+    in_train = {parts[1] for parts, _ in inside if sides.get(parts[0]) == "train" and len(parts) > 2}
+    return sides if in_train else {}
+
+
+def _settle_sides(arranged: Arranged) -> None:
+    """`val/` without `test/` is the test part; then validation photos come out of train."""
+    present = {placed.side for placed in arranged.placed}
+    arranged.has_test = "test" in present
+    if arranged.has_test:
+        arranged.notes.append("The photos of the test folder are the test photos.")
+    elif "validation" in present:
+        arranged.placed = [
+            Placed(p.file, p.class_name, "test") if p.side == "validation" else p for p in arranged.placed
+        ]
+        arranged.notes.append(
+            "The photos of the val folder are the test photos; the choices of the training are made on a part of "
+            "the train folder."
+        )
+
+
+def _note_empty(listing: Listing, arranged: Arranged, depth: int, wrapper: tuple[str, ...]) -> None:
+    filled = {placed.class_name for placed in arranged.placed}
+    parts = [PurePosixPath(folder).parts for folder in sorted(listing.folders)]
+    empty = {p[depth] for p in parts if len(p) == depth + 1 and p[: len(wrapper)] == wrapper} - filled
+    if empty:
+        arranged.notes.append(f"No photos in the folder {some(sorted(empty))}; it is not a class.")
+
+
+def _nothing(n_files: int, root: Path, refused: list[tuple[str, str]]) -> str:
+    shown = printable(str(root))
+    if n_files:
+        return (
+            f"{shown} holds {n_files} files but no sub-folders with photos. Put the photos of each class into a "
+            "folder of its own, named as the class, and give the folder around them."
+        )
+    if refused:
+        name, reason = refused[0]
+        return f"Nothing in {shown} can be read; for example `{printable(name)}` {reason}."
+    return f"{shown} is empty. Give a folder with one sub-folder of photos per class."
