@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tlapp import catalog
-from tlapp.dataset import Dataset
+from tlapp.dataset import Dataset, Split
 from tlapp.errors import PlanError, printable
 
 SCHEMA = 1
@@ -147,6 +147,11 @@ class Plan:
     def n_head_epochs(self) -> int:
         """Epochs in which the head alone learns."""
         return self.epochs if self.head_only else min(self.head_epochs, self.epochs // 2)
+
+    def split(self, dataset: Dataset) -> Split:
+        """The dataset's photos divided as this plan says. Raises DataError."""
+        seed = self.seed if self.split_seed is None else self.split_seed
+        return dataset.split(self.test_fraction, self.validation_fraction, seed)
 
     def with_settings(self, settings: dict[str, str]) -> Plan:
         """A copy with settings given as text, as in `--set head_rate=0.01 augmentation=off`. Raises PlanError."""

@@ -1,0 +1,102 @@
+"""Random views of a photo for training, and the one plain view for everything else.
+
+`Views.draw` is what training learns from and what a preview shows: the very same call. Knows nothing of
+datasets or networks beyond the preprocessing numbers of the catalogue.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+
+import numpy as np
+import torch
+from torchvision.transforms import v2
+
+from tlapp import images
+from tlapp.catalog import Backbone
+from tlapp.plan import Augmentation
+
+GREY = 127
+# torchvision's transforms draw from torch's global generator: seeding it and drawing must not be interleaved
+# with another thread's (a preview beside a training).
+_global_generator = threading.Lock()
+
+
+class Views:
+    """The views of photos that one backbone and one augmentation give.
+
+    All methods take uint8 (H, W, 3) RGB arrays as `images.load` gives them.
+    """
+
+    def __init__(self, augmentation: Augmentation, backbone: Backbone) -> None:
+        self.augmentation = augmentation
+        self.backbone = backbone
+        self._transform = _random_transform(augmentation, backbone)
+        self._mean = torch.tensor(backbone.mean).view(3, 1, 1) * 255
+        self._std = torch.tensor(backbone.std).view(3, 1, 1) * 255
+
+    def plain(self, pixels: np.ndarray) -> torch.Tensor:
+        """The centre of the photo, resized by Pillow: uint8 (3, crop, crop)."""
+        resized = images.resize(pixels, self.backbone.resize, self.backbone.interpolation)
+        height, width = resized.shape[:2]
+        crop = self.backbone.crop
+        top, left = round((height - crop) / 2), round((width - crop) / 2)
+        return _tensor(resized[top : top + crop, left : left + crop])
+
+    def draw(self, pixels: np.ndarray, seed: int) -> torch.Tensor:
+        """The random view that `seed` means, always the same: uint8 (3, crop, crop)."""
+        if self.augmentation.is_off:
+            return self.plain(pixels)
+        with _global_generator, torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return self._transform(_tensor(pixels))
+
+    def normalise(self, view: torch.Tensor) -> torch.Tensor:
+        """uint8 (..., 3, H, W) → float32 with the backbone's mean and standard deviation."""
+        return (view.float() - self._mean) / self._std
+
+
+def view_seed(seed: int, photo_sha256: str, draw: int) -> int:
+    """The seed of one view: a function of the run's seed, the photo and the number of the draw."""
+    digest = hashlib.sha256(f"{seed}:{photo_sha256}:{draw}".encode("ascii")).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def _random_transform(a: Augmentation, backbone: Backbone) -> v2.Transform:
+    interpolation = v2.InterpolationMode(backbone.interpolation)
+    steps: list[torch.nn.Module] = []
+    if a.crop:
+        steps.append(
+            v2.RandomResizedCrop(
+                backbone.crop, scale=(1 - a.crop, 1.0), interpolation=interpolation, antialias=True
+            )
+        )
+    else:
+        steps += [v2.Resize(backbone.resize, interpolation, antialias=True), v2.CenterCrop(backbone.crop)]
+    if a.horizontal_flip:
+        steps.append(v2.RandomHorizontalFlip())
+    if a.vertical_flip:
+        steps.append(v2.RandomVerticalFlip())
+    if a.rotation or a.zoom or a.shift:
+        steps.append(
+            v2.RandomAffine(
+                a.rotation,
+                translate=(a.shift, a.shift),
+                scale=(1 - a.zoom, 1 + a.zoom),
+                interpolation=v2.InterpolationMode.BILINEAR,
+                fill=GREY,
+            )
+        )
+    if a.brightness or a.contrast or a.saturation:
+        steps.append(v2.ColorJitter(a.brightness, a.contrast, a.saturation))
+    if a.blur:
+        size = 2 * int(np.ceil(3 * a.blur)) + 1
+        steps.append(v2.GaussianBlur(size, sigma=(1e-3, a.blur)))
+    if a.erasing:
+        steps.append(v2.RandomErasing(p=a.erasing, value=GREY))
+    return v2.Compose(steps)
+
+
+def _tensor(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

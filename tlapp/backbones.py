@@ -1,0 +1,209 @@
+"""A catalogue entry → a network: pretrained weights checked and read, a new head, blocks frozen.
+
+Knows layers; knows nothing of photos, optimisers or runs. Fetching lives in `fetching`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tlapp import catalog
+from tlapp.catalog import Backbone
+from tlapp.errors import WeightsError, printable
+
+_FINAL = ("fc.", "classifier.", "_fc.")
+
+
+class SeededDropout(nn.Module):
+    """Dropout with a generator of its own, so that no other thread's random numbers change a run."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+        self.generator = torch.Generator()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zero a part of (batch, features) and scale the rest, in training mode; else the identity."""
+        if not self.training or self.probability == 0:
+            return x
+        keep = torch.rand(x.shape, generator=self.generator) >= self.probability
+        return x * keep.to(x.device) / (1 - self.probability)
+
+
+class Head(nn.Module):
+    """Pooled features → class scores: signed square root, L2 norm, dropout, linear.
+
+    The square root and norm are the "power normalisation" of Perronnin et al., ECCV 2010. Features come out
+    with a root mean square of 1, so that one learning rate suits every backbone.
+    """
+
+    _EPSILON = 1e-3  # bounds the square root's slope at zero
+
+    def __init__(self, features: int, classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = SeededDropout(dropout)
+        self.linear = nn.Linear(features, classes)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, features) → (batch, classes) logits."""
+        x = x.sign() * ((x.abs() + self._EPSILON).sqrt() - self._EPSILON**0.5)
+        x = nn.functional.normalize(x) * x.shape[1] ** 0.5
+        return self.linear(self.dropout(x))
+
+
+class Classifier(nn.Module):
+    """A backbone in named blocks with a head.
+
+    A frozen block has `requires_grad=False` and stays in eval mode whatever `train()` is called: its BatchNorm
+    statistics never move and its output is a pure function of its input.
+    """
+
+    def __init__(self, entry: Backbone, blocks: list[nn.Module], n_classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.entry = entry
+        self.blocks = nn.ModuleDict(dict(zip(entry.block_names, blocks, strict=True)))
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = Head(entry.features, n_classes, dropout)
+        self.frozen: frozenset[str] = frozenset()
+
+    @property
+    def n_blocks(self) -> int:
+        """How many blocks stand before the head."""
+        return len(self.blocks)
+
+    @property
+    def prefix(self) -> int:
+        """How many blocks from the input on are frozen without a gap."""
+        for i, name in enumerate(self.blocks):
+            if name not in self.frozen:
+                return i
+        return self.n_blocks
+
+    def freeze(self, names: Iterable[str]) -> None:
+        """Freeze exactly these blocks and unfreeze the others; the head always learns."""
+        self.frozen = frozenset(names)
+        for name, block in self.blocks.items():
+            block.requires_grad_(name not in self.frozen)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Set the mode of all but the frozen blocks, which stay in eval mode."""
+        super().train(mode)
+        for name in self.frozen:
+            self.blocks[name].eval()
+        return self
+
+    def run(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Blocks `start` to `stop` (exclusive); pooled to (batch, features) after the last one."""
+        for block in list(self.blocks.values())[start:stop]:
+            x = block(x)
+        return self.pool(x) if stop == self.n_blocks else x
+
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """Input of block `start` (pooled features where start = n_blocks) → (batch, classes) logits."""
+        if start < self.n_blocks:
+            x = self.run(x, start, self.n_blocks)
+        return self.head(x)
+
+    def learned(self) -> dict[str, Tensor]:
+        """A copy, on the CPU, of what training can change: unfrozen blocks with their buffers, and the head."""
+        frozen = tuple(f"blocks.{name}." for name in self.frozen)
+        return {k: v.detach().cpu().clone() for k, v in self.state_dict().items() if not k.startswith(frozen)}
+
+    def restore(self, learned: dict[str, Tensor]) -> None:
+        """Put back what `learned` gave."""
+        self.load_state_dict(learned, strict=False)
+
+
+def build(entry: Backbone, n_classes: int, *, dropout: float = 0.0, seed: int = 0) -> Classifier:
+    """The network without pretrained weights: to be filled, or for tests of shapes and freezing."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return Classifier(entry, _split(entry, _empty(entry)), n_classes, dropout)
+
+
+def load(
+    entry: Backbone, n_classes: int, *, weights: str | Path = "", dropout: float = 0.0, seed: int = 0
+) -> Classifier:
+    """The network with pretrained weights and a new head; all in float32, on the CPU.
+
+    Args:
+        weights: a `.pth` or `.safetensors` file of this architecture; empty: the published weights, which must
+            be on this machine and are hashed before they are read.
+
+    Raises:
+        WeightsError: missing, damaged or foreign weights.
+    """
+    path = Path(weights).expanduser() if weights else catalog.check_weights(entry)
+    state = _read(path, entry)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        network = _empty(entry)
+        _fill(network, state, entry, path)
+        return Classifier(entry, _split(entry, network), n_classes, dropout)
+
+
+def _empty(entry: Backbone) -> nn.Module:
+    if entry.included:
+        import timm
+
+        return timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    import torchvision
+
+    return torchvision.models.get_model(entry.name, weights=None)
+
+
+def _split(entry: Backbone, network: nn.Module) -> list[nn.Module]:
+    """The network's layers as the catalogue's blocks."""
+    n: dict[str, nn.Module] = dict(network.named_children())
+    if entry.included:
+        stages = list(network.get_submodule("blocks").children())
+        return [nn.Sequential(n["conv_stem"], n["bn1"]), *stages, nn.Sequential(n["conv_head"], n["bn2"])]
+    stem = nn.Sequential(n["conv1"], n["bn1"], n["relu"], n["maxpool"])
+    return [stem, n["layer1"], n["layer2"], n["layer3"], n["layer4"]]
+
+
+def _read(path: Path, entry: Backbone) -> dict[str, Tensor]:
+    shown = printable(str(path))
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WeightsError(f"The weights file {shown} does not exist. Check the path.") from None
+    except (SafetensorError, Exception) as error:  # torch raises many kinds on damaged or unsafe files
+        raise WeightsError(
+            f"The weights file {shown} cannot be read: it is damaged or holds more than plain weights. "
+            f"Give a state dict of {entry.title} as .pth or .safetensors."
+        ) from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"The weights file {shown} holds no state dict of {entry.title}.")
+    return state
+
+
+def _fill(network: nn.Module, state: dict[str, Tensor], entry: Backbone, path: Path) -> None:
+    """Load all but the final classifier, which is replaced anyway; every shape must match."""
+    wanted = {k: v for k, v in network.state_dict().items() if not k.startswith(_FINAL)}
+    given = {k.removeprefix("module."): v for k, v in state.items()}
+    given = {k: v for k, v in given.items() if not k.startswith(_FINAL)}
+    if entry.included and "_conv_stem.weight" in given:  # the package's names differ, its order is the same
+        given = dict(zip(wanted, given.values(), strict=False)) if len(given) == len(wanted) else given
+    wrong = [k for k, v in wanted.items() if k not in given or given[k].shape != v.shape]
+    if wrong:
+        raise WeightsError(
+            f"The weights file {printable(str(path))} is not of {entry.title}: `{wrong[0]}` is missing or has "
+            f"another shape. Choose the backbone the file was made for."
+        )
+    if not all(torch.isfinite(v).all() for v in given.values()):
+        raise WeightsError(f"The weights file {printable(str(path))} holds numbers that are not finite.")
+    network.load_state_dict({k: given[k] for k in wanted}, strict=False)

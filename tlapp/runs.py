@@ -1,0 +1,271 @@
+"""One folder per run in the workspace: plan, events, weights, report. Every write atomic, every read checked.
+
+::
+
+    runs/0007-k3f9x2/
+        plan.json           settings, dataset, classes; written last, so a folder without it is no run
+        events.jsonl        one event a line
+        last.safetensors    where the training stands; removed when the run ends for good
+        best.safetensors    the best weights so far, what learned alone
+        model.safetensors   the whole network as delivered
+        report.json         scores and every test photo's prediction, with the model's SHA-256
+        lock                held by the living process that works on the run
+        stop                there while somebody asks the run to stop
+
+The only room that knows these names. Knows nothing of training; tensors pass through as safetensors bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from tlapp import events, workspace
+from tlapp.errors import PlanError, RunError, printable
+from tlapp.events import Ended, Event, RunFailed, RunFinished, RunStopped
+from tlapp.plan import Plan
+
+SCHEMA = 1
+_ID = re.compile(r"(\d{4,})-[a-z0-9]{6}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A handle on a run's folder; everything is read from disk when asked for."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    def header(self) -> dict[str, Any]:
+        """plan.json: `plan`, `dataset` (id), `source`, `classes`. Raises RunError."""
+        values = _read_json(self.path / "plan.json", self.id)
+        if values.get("schema", 0) > SCHEMA:
+            raise RunError(f"Run {self.id} was written by a newer version of tlapp. Update tlapp to open it.")
+        return values
+
+    @property
+    def plan(self) -> Plan:
+        """The run's settings. Raises RunError."""
+        try:
+            return Plan.from_dict(self.header()["plan"])
+        except (PlanError, KeyError) as error:
+            raise RunError(f"The plan of run {self.id} is damaged ({error}).") from error
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the model's outputs."""
+        return tuple(self.header()["classes"])
+
+    @property
+    def dataset_folder(self) -> Path:
+        """The copy of the photos that the run learns from."""
+        return self.path.parent.parent / "datasets" / str(self.header()["dataset"])
+
+    def lock(self) -> filelock.BaseFileLock:
+        """Held while a process works on the run."""
+        return workspace.lock(self.path / "lock")
+
+    def is_live(self) -> bool:
+        """Whether a process works on it, waiting or training."""
+        return workspace.is_locked(self.path / "lock")
+
+    def append(self, event: Event) -> None:
+        """Add an event at the end of the record."""
+        with open(self.path / "events.jsonl", "ab") as file:
+            file.write(events.to_json(event).encode("ascii") + b"\n")
+            if isinstance(event, Ended):
+                file.flush()
+                os.fsync(file.fileno())
+
+    def mend(self) -> None:
+        """Cut off a last line that a killed process left unfinished."""
+        path = self.path / "events.jsonl"
+        if path.exists():
+            data = path.read_bytes()
+            whole = data[: data.rfind(b"\n") + 1]
+            if len(whole) < len(data):
+                workspace.write_atomic(path, whole)
+
+    def events(self, start: int = 0) -> tuple[list[Event], int]:
+        """The events from byte `start` on, and the byte to ask from next; an unfinished line is left for later."""
+        try:
+            with open(self.path / "events.jsonl", "rb") as file:
+                file.seek(start)
+                data = file.read()
+        except FileNotFoundError:
+            return [], start
+        whole = data[: data.rfind(b"\n") + 1]
+        found = []
+        for line in whole.splitlines():
+            try:
+                event = events.from_json(line.decode("ascii"))
+            except ValueError as error:
+                raise RunError(f"The record of run {self.id} is damaged. Its model may still be used.") from error
+            if event is not None:
+                found.append(event)
+        return found, start + len(whole)
+
+    def state(self) -> str:
+        """"running" (or waiting its turn), "finished", "stopped", "failed" or "interrupted"."""
+        if self.is_live():
+            return "running"
+        last = next((e for e in reversed(self.events()[0])), None)
+        kinds = {RunFinished: "finished", RunStopped: "stopped", RunFailed: "failed"}
+        return kinds.get(type(last), "interrupted")  # type: ignore[arg-type]
+
+    def ask_to_stop(self) -> None:
+        """Ask the process that works on it, this one or another, to stop within a batch."""
+        (self.path / "stop").touch()
+
+    def stop_asked(self) -> bool:
+        """Whether somebody asked."""
+        return (self.path / "stop").exists()
+
+    def forget_stop(self) -> None:
+        """Take the request back, before going on."""
+        (self.path / "stop").unlink(missing_ok=True)
+
+    def save(self, name: str, content: bytes) -> None:
+        """Write `best` or `last` weights: safetensors bytes with a SHA-256 of their own beside them."""
+        digest = hashlib.sha256(content).hexdigest().encode("ascii")
+        workspace.write_atomic(self.path / f"{name}.safetensors", digest + content)
+
+    def read(self, name: str) -> bytes | None:
+        """What `save` wrote, checked; None if there is none. Raises RunError if it is damaged."""
+        path = self.path / f"{name}.safetensors"
+        if not path.exists():
+            return None
+        data = path.read_bytes()
+        if hashlib.sha256(data[64:]).hexdigest().encode("ascii") != data[:64]:
+            raise RunError(f"The saved state of run {self.id} is damaged ({path}). Train again.")
+        return data[64:]
+
+    def deliver(self, model: bytes, report: dict[str, Any]) -> None:
+        """Save the finished model and its report, which carries the model's SHA-256."""
+        workspace.write_atomic(self.path / "model.safetensors", model)
+        digest = hashlib.sha256(model).hexdigest()
+        text = json.dumps({"schema": SCHEMA, "model_sha256": digest, **report}, indent=1)
+        workspace.write_atomic(self.path / "report.json", text.encode("ascii"))
+
+    def has_model(self) -> bool:
+        """Whether it can predict."""
+        return (self.path / "report.json").exists() and (self.path / "model.safetensors").exists()
+
+    def model(self) -> bytes:
+        """The delivered network as safetensors bytes, its hash checked. Raises RunError."""
+        report = self.report()
+        try:
+            data = (self.path / "model.safetensors").read_bytes()
+        except OSError as error:
+            raise RunError(f"The model of run {self.id} cannot be read. Train again.") from error
+        if hashlib.sha256(data).hexdigest() != report.get("model_sha256"):
+            raise RunError(f"The model of run {self.id} is damaged: its bytes changed since it was saved. Train again.")
+        return data
+
+    def report(self) -> dict[str, Any]:
+        """report.json. Raises RunError if the run has no model yet."""
+        if not self.has_model():
+            raise RunError(
+                f"Run {self.id} has no model yet (it is {self.state()}). "
+                f"Go on with it: `tlapp resume {self.id}`, or name another run (`tlapp runs`)."
+            )
+        return _read_json(self.path / "report.json", self.id)
+
+    def drop_checkpoints(self) -> None:
+        """Remove what is only needed to resume."""
+        for name in ("last", "best"):
+            (self.path / f"{name}.safetensors").unlink(missing_ok=True)
+
+
+def create(home: Path, header: dict[str, Any]) -> tuple[Run, filelock.BaseFileLock]:
+    """A new run with the next number, its lock held by the caller."""
+    folder = home / "runs"
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        number = max((int(m[1]) for m in map(_ID.fullmatch, os.listdir(folder)) if m), default=0) + 1
+        tail = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(6))
+        run = Run(folder / f"{number:04d}-{tail}")
+        try:
+            run.path.mkdir()
+            break
+        except FileExistsError:
+            continue
+    lock = run.lock()
+    lock.acquire()
+    text = json.dumps({"schema": SCHEMA, **header}, indent=1)
+    workspace.write_atomic(run.path / "plan.json", text.encode("ascii"))
+    return run, lock
+
+
+def all_runs(home: Path) -> list[Run]:
+    """Every run, oldest first."""
+    folder = home / "runs"
+    if not folder.is_dir():
+        return []
+    named = [(int(m[1]), m[0]) for m in map(_ID.fullmatch, os.listdir(folder)) if m]
+    return [Run(folder / name) for _, name in sorted(named) if (folder / name / "plan.json").exists()]
+
+
+def live_before(home: Path, run: Run) -> int:
+    """How many runs wait or train that were there before this one."""
+    return sum(other.is_live() for other in _before(all_runs(home), run))
+
+
+def _before(runs: list[Run], run: Run) -> Iterator[Run]:
+    for other in runs:
+        if other.id == run.id:
+            return
+        yield other
+
+
+def find(home: Path, name: str) -> Run:
+    """A run by its id, its number, its folder, or `latest`: the newest finished one. Raises RunError."""
+    runs = all_runs(home)
+    if name == "latest":
+        finished = [run for run in runs if run.has_model() and run.state() == "finished"]
+        if not finished:
+            raise RunError("There is no finished run yet. Start one with `tlapp train FOLDER`.")
+        return finished[-1]
+    for run in runs:
+        if run.id == name or (name.isdigit() and int(run.id.split("-")[0]) == int(name)):
+            return run
+    if (Path(name) / "plan.json").is_file():
+        return Run(Path(name).absolute())
+    raise RunError(f"There is no run `{printable(name)}`. `tlapp runs` lists them; `latest` is the newest finished.")
+
+
+def sweep(home: Path) -> None:
+    """Remove what killed processes left: folders that never became a run, temporary files of dead ones."""
+    folder = home / "runs"
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        if not entry.is_dir() or Run(entry).is_live():
+            continue
+        if _ID.fullmatch(entry.name) and not (entry / "plan.json").exists():
+            shutil.rmtree(entry, ignore_errors=True)
+        for leftover in entry.glob(".tmp-*"):
+            leftover.unlink(missing_ok=True)
+
+
+def _read_json(path: Path, run_id: str) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path.name} of run {run_id} is missing or damaged. Train again.") from error
+    if not isinstance(values, dict):
+        raise RunError(f"{path.name} of run {run_id} is damaged. Train again.")
+    return values

@@ -1,0 +1,88 @@
+"""Score a saved run on photos: its own test photos again, or any labelled folder.
+
+Joins dataset, predict and evaluate; knows nothing of how the answer is shown.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlapp import dataset as datasets, evaluate, predict
+from tlapp.dataset import Dataset
+from tlapp.errors import DataError, some
+from tlapp.predict import BATCH, Predictor
+from tlapp.runs import Run
+
+Report = Callable[[int, int], None]
+
+
+def classify(predictor: Predictor, dataset: Dataset, indices: np.ndarray, report: Report | None = None) -> np.ndarray:
+    """Class probabilities of these photos: float64 (photos, classes)."""
+    rows = [np.zeros((0, len(predictor.classes)))]
+    for first in range(0, len(indices), BATCH):
+        part = indices[first : first + BATCH]
+        rows.append(predictor.probabilities([dataset.pixels(int(i)) for i in part]))
+        if report:
+            report(first + len(part), len(indices))
+    return np.concatenate(rows)
+
+
+def evaluate_run(run: Run, folder: Path | None = None, report: Report | None = None) -> dict[str, Any]:
+    """Scores of a run as in `Scores.to_dict`, with `n_right`, `n_skipped` and `notes` (sentences).
+
+    Args:
+        folder: one sub-folder per class, all of it test; None: the run's own test photos.
+
+    Raises:
+        RunError, DataError.
+    """
+    predictor = predict.load(run)
+    if folder is None:
+        own = datasets.load(run.dataset_folder)
+        return _scores(predictor, own, run.plan.split(own).test, own.labels, [], report)
+    with tempfile.TemporaryDirectory(prefix="tlapp-") as home:
+        other = datasets.scan(folder, home=Path(home), all_test=True)
+        index = {name: i for i, name in enumerate(predictor.classes)}
+        known = np.array([i for i, p in enumerate(other.photos) if other.classes[p.label] in index], dtype=np.int64)
+        if not len(known):
+            raise DataError(
+                f"No sub-folder of {folder} is named as a class of run {run.id}: {some(list(predictor.classes), 10)}."
+            )
+        labels = np.array([index.get(other.classes[p.label], -1) for p in other.photos])
+        return _scores(predictor, other, known, labels, _notes(run, other, predictor, known), report)
+
+
+def _scores(
+    predictor: Predictor, dataset: Dataset, indices: np.ndarray, labels: np.ndarray, notes: list[str],
+    report: Report | None,
+) -> dict[str, Any]:  # fmt: skip
+    scores = evaluate.score(labels[indices], classify(predictor, dataset, indices, report))
+    return {
+        **scores.to_dict(predictor.classes),
+        "n_right": int(np.trace(scores.confusion)),
+        "n_skipped": len(dataset.skipped) + len(dataset.photos) - len(indices),
+        "notes": notes,
+    }
+
+
+def _notes(run: Run, other: Dataset, predictor: Predictor, known: np.ndarray) -> list[str]:
+    """What a reader of the score must know."""
+    notes = [f"Skipped {s.name}: it {s.reason}." for s in other.skipped[:5]]
+    foreign = [name for name in other.classes if name not in predictor.classes]
+    if foreign:
+        notes.append(f"Left out {some(foreign)}: the run knows no such class.")
+    try:
+        own = datasets.load(run.dataset_folder)
+    except DataError:
+        return notes
+    split = run.plan.split(own)
+    learned = {own.photos[int(i)].sha256 for i in np.concatenate([split.train, split.validation])}
+    seen = sum(other.photos[int(i)].sha256 in learned for i in known)
+    if seen:
+        notes.append(f"{seen} of these {len(known)} photos took part in the training, so the score flatters.")
+    return notes
