@@ -68,16 +68,14 @@ def _random_transform(a: Augmentation, backbone: Backbone) -> v2.Transform:
     steps: list[torch.nn.Module] = []
     if a.crop:
         steps.append(
-            v2.RandomResizedCrop(
-                backbone.crop, scale=(1 - a.crop, 1.0), interpolation=interpolation, antialias=True
-            )
+            v2.RandomResizedCrop(backbone.crop, scale=(1 - a.crop, 1.0), interpolation=interpolation, antialias=True)
         )
     else:
         steps += [v2.Resize(backbone.resize, interpolation, antialias=True), v2.CenterCrop(backbone.crop)]
     if a.horizontal_flip:
-        steps.append(v2.RandomHorizontalFlip())
+        steps.append(v2.RandomHorizontalFlip(a.horizontal_flip))
     if a.vertical_flip:
-        steps.append(v2.RandomVerticalFlip())
+        steps.append(v2.RandomVerticalFlip(a.vertical_flip))
     if a.rotation or a.zoom or a.shift:
         steps.append(
             v2.RandomAffine(

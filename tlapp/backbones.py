@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -172,6 +172,7 @@ def _split(entry: Backbone, network: nn.Module) -> list[nn.Module]:
 
 def _read(path: Path, entry: Backbone) -> dict[str, Tensor]:
     shown = printable(str(path))
+    state: Any
     try:
         if path.suffix == ".safetensors":
             state = load_file(path)
@@ -179,7 +180,7 @@ def _read(path: Path, entry: Backbone) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"The weights file {shown} does not exist. Check the path.") from None
-    except (SafetensorError, Exception) as error:  # torch raises many kinds on damaged or unsafe files
+    except Exception as error:  # torch raises many kinds on damaged or unsafe files
         raise WeightsError(
             f"The weights file {shown} cannot be read: it is damaged or holds more than plain weights. "
             f"Give a state dict of {entry.title} as .pth or .safetensors."

@@ -23,7 +23,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 import tlapp
-from tlapp import catalog, dataset as datasets, fetching, intake, jobs, plan as plans, runs, workspace
+from tlapp import catalog, fetching, intake, jobs, runs, workspace
+from tlapp import dataset as datasets
+from tlapp import plan as plans
 from tlapp.errors import DataError, RunError, UserError, explain_oserror, printable
 from tlapp.events import EpochFinished, Progress, Queued, Resumed, RunFailed, RunStarted, RunStopped
 
@@ -74,7 +76,7 @@ def _log_fault() -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tlapp", description=tlapp.__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(prog="tlapp", description=tlapp.__doc__.splitlines()[0])
     parser.add_argument("--version", action="version", version=f"tlapp {tlapp.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -336,8 +338,13 @@ def _csv(answers: list[Prediction | Unreadable], classes: tuple[str, ...]) -> st
         shares = row.get("probabilities", {})
         values = [shares.get(name, "") for name in classes]
         writer.writerow(
-            [_cell(row["file"]), _cell(row.get("label", "")), row.get("probability", ""), *values]
-            + [_cell(row.get("error", ""))]
+            [
+                _cell(row["file"]),
+                _cell(row.get("label", "")),
+                row.get("probability", ""),
+                *values,
+                _cell(row.get("error", "")),
+            ]
         )
     return out.getvalue()
 
@@ -405,7 +412,7 @@ def _weights(options: argparse.Namespace) -> int:
         path = _fetch(catalog.get(options.backbone))
         print(json.dumps({"backbone": options.backbone, "path": str(path)}) if options.json else f"Weights: {path}")
         return 0
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "backbone": b.name, "title": b.title, "megabytes": b.megabytes, "included": b.included,
             "here": catalog.weights_path(b).is_file(), "path": str(catalog.weights_path(b)),

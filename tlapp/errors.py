@@ -66,9 +66,7 @@ def explain_oserror(error: OSError) -> str:
 
 def printable(text: str) -> str:
     """`text` on one line, with control characters and undecodable bytes of file names shown as escapes."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text
-    )
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
 
 
 def some(names: list[str], most: int = 3) -> str:

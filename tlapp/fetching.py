@@ -29,7 +29,9 @@ url, folder, enum, seconds = sys.argv[1:]
 socket.setdefaulttimeout(float(seconds))
 url = url or torchvision.models.get_weight(enum).url
 try:
-    load_state_dict_from_url(url, model_dir=folder, map_location="cpu", progress=False, check_hash=True, weights_only=True)
+    load_state_dict_from_url(
+        url, model_dir=folder, map_location="cpu", progress=False, check_hash=True, weights_only=True
+    )
 except Exception as error:
     sys.stderr.write(f"{type(error).__name__}: {error}")
     sys.exit(3)

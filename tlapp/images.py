@@ -25,7 +25,8 @@ MAX_ASPECT = 20
 MIN_SIDE = 8
 
 # Readers that Pillow implements itself; those that start other programs (EPS) or render scripts stay shut.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
+# MPO, several JPEGs in one file, is opened by the JPEG reader.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
 GROUND = (255, 255, 255)
 _LARGE = 25_000_000
 _one_large_picture_at_a_time = threading.Lock()
@@ -96,9 +97,7 @@ def _check_size(width: int, height: int) -> None:
     if min(width, height) < MIN_SIDE:
         raise PictureError(f"is only {width} × {height} pixels; at least {MIN_SIDE} a side are needed")
     if max(width, height) > MAX_ASPECT * min(width, height):
-        raise PictureError(
-            f"is {width} × {height} pixels, more than {MAX_ASPECT} times as long as wide; crop it first"
-        )
+        raise PictureError(f"is {width} × {height} pixels, more than {MAX_ASPECT} times as long as wide; crop it first")
 
 
 def _decode(picture: Image.Image, short_side: int | None) -> Array:

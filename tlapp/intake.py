@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from tlapp.errors import DataError, PictureError, explain_oserror, printable
@@ -153,7 +154,7 @@ def _list_zip(archive: zipfile.ZipFile) -> Listing:
             listing.refused.append((name, "stands in the zip more than once; the first was taken"))
         else:
             seen.add(path.as_posix())
-            listing.files.append(File(path.as_posix(), lambda info=info: _read_member(archive, info, budget)))
+            listing.files.append(File(path.as_posix(), partial(_read_member, archive, info, budget)))
     for file in listing.files:
         listing.folders.update(p.as_posix() for p in PurePosixPath(file.name).parents if p.parts)
     return listing

@@ -18,11 +18,22 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from tlapp import catalog, dataset as datasets, runs, workspace
+from tlapp import catalog, runs, workspace
+from tlapp import dataset as datasets
 from tlapp.dataset import Dataset, Split
 from tlapp.errors import OutOfMemory, RunError, UserError, explain_oserror
-from tlapp.events import Ended, EpochFinished, Event, Progress, Queued, Resumed, RunFailed, RunFinished
-from tlapp.events import RunStarted, RunStopped
+from tlapp.events import (
+    Ended,
+    EpochFinished,
+    Event,
+    Progress,
+    Queued,
+    Resumed,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    RunStopped,
+)
 from tlapp.plan import Plan
 from tlapp.runs import Run
 
@@ -95,17 +106,13 @@ def follow(run: Run) -> Iterator[Event]:
     Works across processes and after the fact. A run whose process was killed ends without an `Ended` event; a
     resumed one has that of its earlier sitting in the middle.
     """
-    position, backlog = 0, []
+    position = 0
     while True:
         live = run.is_live()
         found, position = run.events(position)
-        backlog += found
+        yield from found
         if not live:
-            yield from backlog
             return
-        for event in backlog:
-            yield event
-        backlog = []
         time.sleep(POLL_SECONDS)
 
 
@@ -180,7 +187,8 @@ def _turn(home: Path, run: Run) -> Iterator[bool]:
 
 def _train(run: Run) -> None:
     """Prepare, train, save as it goes, score on the test photos, deliver."""
-    from tlapp import backbones, features, train as training
+    from tlapp import backbones, features
+    from tlapp import train as training
     from tlapp.augment import Views
 
     started = time.monotonic()
@@ -189,9 +197,7 @@ def _train(run: Run) -> None:
     split = plan.split(dataset)
     entry = catalog.get(plan.backbone)
     device = _device(plan)
-    model = backbones.load(
-        entry, len(dataset.classes), weights=plan.weights, dropout=plan.dropout, seed=plan.seed
-    )
+    model = backbones.load(entry, len(dataset.classes), weights=plan.weights, dropout=plan.dropout, seed=plan.seed)
     model.freeze(plan.frozen)
     views = Views(plan.augmentation, entry)
     sides = [features.Photos(dataset, indices, views, plan.seed) for indices in (split.train, split.validation)]

@@ -21,11 +21,11 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far each random change of a training photo may go. 0 (or False) switches it off.
+    """How far each random change of a training photo may go. 0 switches it off.
 
     Attributes:
         crop: part of the photo's area that a random crop may leave out; 0.36 keeps 64 % to all of it.
-        horizontal_flip, vertical_flip: mirror every second view.
+        horizontal_flip, vertical_flip: probability that a view is mirrored.
         rotation: degrees to either side.
         zoom: fraction by which the photo may be scaled up or down.
         shift: fraction of a side by which it may be moved.
@@ -35,8 +35,8 @@ class Augmentation:
     """
 
     crop: float = 0.36
-    horizontal_flip: bool = True
-    vertical_flip: bool = False
+    horizontal_flip: float = 0.5
+    vertical_flip: float = 0.0
     rotation: float = 0.0
     zoom: float = 0.0
     shift: float = 0.0
@@ -53,7 +53,7 @@ class Augmentation:
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {
-    "off": Augmentation(crop=0.0, horizontal_flip=False),
+    "off": Augmentation(crop=0.0, horizontal_flip=0.0),
     "light": Augmentation(),
     "medium": Augmentation(crop=0.5, rotation=10, brightness=0.2, contrast=0.2, saturation=0.2),
     "strong": Augmentation(
@@ -229,6 +229,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "cache_mb": (0, 1_000_000),
     "seed": (0, 2**31 - 1),
     "augmentation.crop": (0, 0.95),
+    "augmentation.horizontal_flip": (0, 1),
+    "augmentation.vertical_flip": (0, 1),
     "augmentation.rotation": (0, 180),
     "augmentation.zoom": (0, 0.9),
     "augmentation.shift": (0, 0.9),
@@ -277,7 +279,6 @@ def _check_types(owner: Any, prefix: str = "") -> None:
         value, kind = getattr(owner, f.name), str(f.type)
         right = {
             "str": isinstance(value, str),
-            "bool": isinstance(value, bool),
             "int": isinstance(value, int) and not isinstance(value, bool),
             "float": isinstance(value, int | float) and not isinstance(value, bool),
             "int | None": value is None or (isinstance(value, int) and not isinstance(value, bool)),
@@ -290,11 +291,9 @@ def _check_types(owner: Any, prefix: str = "") -> None:
 
 def _parse(key: str, text: str, kind: str) -> Any:
     try:
-        if kind == "bool":
-            return {"true": True, "false": False, "1": True, "0": False, "on": True, "off": False}[text.lower()]
         if kind.startswith("int"):
             return None if kind.endswith("None") and text.lower() == "none" else int(text)
         return float(text) if kind == "float" else text
-    except (ValueError, KeyError):
-        wanted = {"bool": "true or false", "float": "a number"}.get(kind, "a whole number")
+    except ValueError:
+        wanted = "a number" if kind == "float" else "a whole number"
         raise PlanError(f"{key} is `{printable(text)}`; it must be {wanted}.") from None

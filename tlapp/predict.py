@@ -91,6 +91,4 @@ def load(run: Run) -> Predictor:
         model.load_state_dict(load_safetensors(data))
     except (SafetensorError, RuntimeError, ValueError) as error:
         raise RunError(f"The model of run {run.id} does not fit its plan. Train again.") from error
-    return Predictor(
-        model.to(memory_format=torch.channels_last), Views(plan.augmentation, entry), classes
-    )
+    return Predictor(model.to(memory_format=torch.channels_last), Views(plan.augmentation, entry), classes)

@@ -121,12 +121,12 @@ class Run:
         return found, start + len(whole)
 
     def state(self) -> str:
-        """"running" (or waiting its turn), "finished", "stopped", "failed" or "interrupted"."""
+        """ "running" (or waiting its turn), "finished", "stopped", "failed" or "interrupted"."""
         if self.is_live():
             return "running"
         last = next((e for e in reversed(self.events()[0])), None)
         kinds = {RunFinished: "finished", RunStopped: "stopped", RunFailed: "failed"}
-        return kinds.get(type(last), "interrupted")  # type: ignore[arg-type]
+        return kinds.get(type(last), "interrupted")
 
     def ask_to_stop(self) -> None:
         """Ask the process that works on it, this one or another, to stop within a batch."""

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tlapp import dataset as datasets, evaluate, predict
+from tlapp import dataset as datasets
+from tlapp import evaluate, predict
 from tlapp.dataset import Dataset
 from tlapp.errors import DataError, some
 from tlapp.predict import BATCH, Predictor

@@ -274,7 +274,7 @@ def _optimizer(model: Classifier, plan: Plan, phase: Phase) -> torch.optim.AdamW
 
 
 def _optimizer_state(optimizer: torch.optim.Optimizer, model: Classifier) -> dict[str, Tensor]:
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
         f"{names[parameter]}|{key}": value.detach().cpu().clone()
         for parameter, values in optimizer.state.items()

@@ -1,0 +1,181 @@
+"""The dataset: layouts found, everything accounted for, no photo on two sides."""
+
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import photo
+
+from tlapp import dataset
+from tlapp.errors import DataError
+
+
+def sides(data):
+    split = data.split()
+    return [{data.photos[i].name for i in part} for part in (split.train, split.validation, split.test)]
+
+
+def test_class_folders_are_read_and_the_rest_is_named(make_folder):
+    folder = make_folder({"reds": 5, "blues": 6})
+    (folder / "reds" / "notes.txt").write_text("hello")
+    (folder / "readme.md").write_text("hello")
+    (folder / "reds" / "empty.jpg").touch()
+    (folder / "reds" / ".DS_Store").write_text("junk")
+    (folder / "Thumbs.db").write_text("junk")
+    data = dataset.scan(folder)
+    assert data.class_counts() == {"blues": 6, "reds": 5}
+    reasons = {s.name: s.reason for s in data.skipped}
+    assert set(reasons) == {"reds/notes.txt", "readme.md", "reds/empty.jpg"}
+    assert "0 bytes" in reasons["reds/empty.jpg"]
+    assert len(data.photos) + len(data.skipped) == 14
+
+
+def test_a_zip_gives_the_same_photos_as_its_folder(make_folder, tmp_path):
+    folder = make_folder({"reds": 4, "blues": 4})
+    shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path, "photos")
+    from_zip, from_folder = dataset.scan(tmp_path / "photos.zip"), dataset.scan(folder)
+    assert {p.sha256 for p in from_zip.photos} == {p.sha256 for p in from_folder.photos}
+    assert "`photos`" in " ".join(from_zip.notes)
+
+
+def test_val_without_test_is_the_test_part_and_validation_comes_out_of_train(make_folder):
+    data = dataset.scan(make_folder({"train/reds": 10, "train/blues": 10, "val/reds": 3, "val/blues": 3}))
+    train, validation, test = sides(data)
+    assert len(test) == 6
+    assert all(name.startswith("val/") for name in test)
+    assert len(validation) == 4
+    assert all(name.startswith("train/") for name in train | validation)
+
+
+def test_with_test_too_valid_is_validation(make_folder):
+    counts = {f"{side}/{c}": 4 for side in ("train", "valid", "test") for c in ("reds", "blues")}
+    _train, validation, test = sides(dataset.scan(make_folder(counts)))
+    assert all(name.startswith("valid/") for name in validation)
+    assert all(name.startswith("test/") for name in test)
+
+
+def test_given_test_photos_make_val_the_validation_part(make_folder):
+    folder = make_folder({"train/reds": 4, "train/blues": 4, "val/reds": 2, "val/blues": 2})
+    other = make_folder({"reds": 3, "blues": 3}, "other")
+    train, validation, test = sides(dataset.scan(folder, other))
+    assert len(train) == 8
+    assert all(name.startswith("val/") for name in validation)
+    assert all(name.startswith("other/") for name in test)
+    assert len(test) == 6
+
+
+def test_extra_folders_around_the_classes_are_unwrapped(make_folder, tmp_path):
+    make_folder({"a/b/reds": 4, "a/b/blues": 4})
+    data = dataset.scan(tmp_path / "photos")
+    assert data.classes == ("blues", "reds")
+    assert any("inside the folder" in note for note in data.notes)
+
+
+def test_a_split_is_disjoint_complete_stratified_and_seeded(make_folder):
+    data = dataset.scan(make_folder({"reds": 20, "blues": 10}))
+    split = data.split(0.2, 0.25, seed=3)
+    together = np.concatenate([split.train, split.validation, split.test])
+    assert sorted(together) == list(range(30))
+    assert np.bincount(data.labels[split.test]).tolist() == [2, 4]
+    assert np.bincount(data.labels[split.validation]).tolist() == [2, 4]
+    assert np.array_equal(split.test, data.split(0.2, 0.25, seed=3).test)
+    assert not np.array_equal(split.test, data.split(0.2, 0.25, seed=4).test)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_identical_photos_never_sit_on_both_sides(make_folder, seed):
+    folder = make_folder({"reds": 8, "blues": 8})
+    shutil.copy(folder / "reds/000.png", folder / "reds/copy.png")
+    data = dataset.scan(folder)
+    split = data.split(seed=seed)
+    parts = [{data.photos[i].sha256 for i in part} for part in (split.train, split.validation, split.test)]
+    assert len(set.union(*parts)) == sum(map(len, parts))
+    assert [s.name for s in data.skipped] == ["reds/copy.png"]
+
+
+def test_a_copy_of_a_test_photo_is_taken_out_of_train(make_folder):
+    folder = make_folder({"train/reds": 5, "train/blues": 5, "val/reds": 2, "val/blues": 2})
+    shutil.copy(folder / "val/reds/000.png", folder / "train/reds/copied.png")
+    data = dataset.scan(folder)
+    assert [s.name for s in data.skipped] == ["train/reds/copied.png"]
+    assert len(data.photos) == 14
+
+
+def test_one_photo_under_two_classes_is_in_neither(make_folder):
+    folder = make_folder({"reds": 5, "blues": 5})
+    shutil.copy(folder / "reds/000.png", folder / "blues/000.png")
+    data = dataset.scan(folder)
+    assert {s.name for s in data.skipped} == {"reds/000.png", "blues/000.png"}
+    assert len(data.photos) == 8
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ({}, "is empty"),
+        ({"": 4}, "no sub-folders"),
+        ({"reds": 4}, "one class only, `reds`"),
+        ({"reds": 4, "blues": 1}, "only one photo of `blues`"),
+    ],
+)
+def test_unusable_folders_are_explained(make_folder, tmp_path, counts, words):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(DataError, match=words):
+        dataset.scan(make_folder(counts) if counts else tmp_path / "photos")
+
+
+def test_two_photos_of_a_class_are_too_few_to_split(make_folder):
+    data = dataset.scan(make_folder({"reds": 5, "blues": 2}))
+    with pytest.raises(DataError, match="`blues`"):
+        data.split()
+
+
+def test_an_empty_class_folder_is_said_and_left_out(make_folder):
+    data = dataset.scan(make_folder({"reds": 4, "blues": 4, "greens": 0}))
+    assert data.classes == ("blues", "reds")
+    assert any("`greens`" in note for note in data.notes)
+
+
+def test_the_source_is_untouched_and_may_vanish(make_folder):
+    folder = make_folder({"reds": 4, "blues": 4})
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    data = dataset.scan(folder)
+    assert before == {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    shutil.rmtree(folder)
+    again = dataset.load(data.folder)
+    assert again == data
+    assert again.pixels(0).shape == (48, 60, 3)
+
+
+def test_the_copy_holds_the_photos_pixels(make_folder):
+    from PIL import Image
+
+    folder = make_folder({"reds": 4, "blues": 4})
+    data = dataset.scan(folder)
+    for i, entry in enumerate(data.photos):
+        assert np.array_equal(data.pixels(i), np.asarray(Image.open(folder / entry.name)))
+
+
+def test_class_names_that_look_the_same_are_pointed_out(make_folder):
+    data = dataset.scan(make_folder({"Caf\u00e9": 4, "Cafe\u0301": 4}))
+    assert len(data.classes) == 2
+    assert any("look the same" in note for note in data.notes)
+
+
+def test_a_zip_that_leads_outside_writes_nothing_there(make_folder, tmp_path):
+    make_folder({"reds": 4, "blues": 4})
+    evil = tmp_path / "evil.zip"
+    with zipfile.ZipFile(evil, "w") as archive:
+        for path in (tmp_path / "photos").rglob("*.png"):
+            archive.write(path, path.relative_to(tmp_path))
+        archive.write(photo(tmp_path / "x.png", (1, 2, 3), 1), "../../outside/reds/x.png")
+    data = dataset.scan(evil)
+    assert [s.name for s in data.skipped] == ["../../outside/reds/x.png"]
+    assert not list(tmp_path.parent.glob("outside"))
+
+
+def test_a_second_scan_of_the_same_photos_shares_one_copy(make_folder, home):
+    folder = make_folder({"reds": 4, "blues": 4})
+    assert dataset.scan(folder).folder == dataset.scan(folder).folder
+    assert len(list((home / "datasets").iterdir())) == 1
