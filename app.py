@@ -1,6 +1,8 @@
-"""Opens the web page, once it is part of tlapp; until then says how to use the command line."""
+"""Opens the web page: `python app.py`, with the options of `tlapp serve`."""
+
+import sys
 
 from tlapp.cli import main
 
 if __name__ == "__main__":
-    raise SystemExit(main(["serve"]))
+    raise SystemExit(main(["serve", *sys.argv[1:]]))

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import shutil
 import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tlapp import catalog, dataset, jobs
+from tlapp.catalog import INCLUDED
+from tlapp.dataset import Dataset
+from tlapp.events import Event
+from tlapp.plan import AUGMENTATIONS, Plan, suggest
+from tlapp.runs import Run
+
+# On pictures as small as these, a second thread of torch only waits for the first.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -64,3 +83,155 @@ def make_folder(tmp_path):
 def hash_seed(name: str) -> int:
     """Photos of differently named folders differ."""
     return sum(map(ord, name)) * 1000
+
+
+def fill(root: Path, counts: dict[str, int], seed: int = 0) -> Path:
+    """Photos as `make_folder` makes them, anywhere; another seed gives other photos."""
+    for folder, n in counts.items():
+        for i in range(n):
+            seed += 1
+            colour = COLOURS.get(Path(folder).name, (128, 128, 128))
+            photo(root / folder / f"{i:03d}.png", colour, seed)
+    return root
+
+
+SIDES = {"train/reds": 4, "train/blues": 4, "valid/reds": 2, "valid/blues": 2, "test/reds": 4, "test/blues": 4}
+
+
+def quick(data: Dataset, **settings: Any) -> Plan:
+    """A plan of few epochs on the included backbone that sees every photo once."""
+    settings = {"epochs": 3, "augmentation": AUGMENTATIONS["off"], "device": "cpu", **settings}
+    return replace(suggest(data, INCLUDED), **settings)
+
+
+def watch(run: Run, seconds: float = 180) -> list[Event]:
+    """All events of a run, which must end in time."""
+    found: list[Event] = []
+    follower = threading.Thread(target=lambda: found.extend(jobs.follow(run)), daemon=True)
+    follower.start()
+    follower.join(seconds)
+    assert not follower.is_alive(), f"run {run.id} did not end; so far {run.events()[0][-3:]}"
+    return found
+
+
+def until(condition: Callable[[], Any], seconds: float = 120) -> Any:
+    """Wait for what `condition` gives to be true, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return result
+
+
+def shrink_pictures(patch: pytest.MonkeyPatch) -> None:
+    """The very networks, but on pictures of a quarter the side: sixteen times quicker."""
+    for name, entry in list(catalog.BACKBONES.items()):
+        blocks = tuple(replace(block, elements=block.elements // 16) for block in entry.blocks)
+        patch.setitem(catalog.BACKBONES, name, replace(entry, resize=64, crop=56, blocks=blocks))
+
+
+@pytest.fixture
+def small_pictures(monkeypatch):
+    """For tests of what does not depend on the pictures' size."""
+    shrink_pictures(monkeypatch)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run that many tests read; none may change it."""
+
+    home: Path
+    folder: Path
+    data: Dataset
+    run: Run
+    events: list[Event]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A run of three epochs on eight photos, in a workspace of its own; read it with `small_pictures`."""
+    root = tmp_path_factory.mktemp("trained")
+    folder = fill(root / "photos", SIDES)
+    data = dataset.scan(folder, home=root / "home")
+    with pytest.MonkeyPatch.context() as patch:
+        shrink_pictures(patch)
+        run = jobs.start(data, quick(data, head_rate=0.05), root / "home")
+        return Trained(root / "home", folder, data, run, watch(run))
+
+
+@pytest.fixture
+def own_run(trained, home):
+    """A copy of the trained run in the test's own workspace, to be harmed at will."""
+    shutil.copytree(trained.home, home, dirs_exist_ok=True)
+    return Run(home / "runs" / trained.run.id)
+
+
+CHROMIUM_FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium for all tests; `TLAPP_TEST_BROWSER=required` makes its absence a failure."""
+    chromium = shutil.which("chromium")
+    if not chromium or not importlib.util.find_spec("playwright"):
+        absent = pytest.fail if os.environ.get("TLAPP_TEST_BROWSER") == "required" else pytest.skip
+        absent("needs Chromium (the Debian package `chromium`) and Playwright (`pip install playwright`)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A fresh page. By its end no request has left this machine and no script has failed, other tabs included."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, service_workers="block")
+    context.set_default_timeout(60_000)
+    outside: list[str] = []
+    failed: list[str] = []
+    context.on("request", lambda request: is_local(request.url) or outside.append(request.url))
+    context.on("weberror", lambda error: failed.append(str(error.error)))
+    yield context.new_page()
+    context.close()
+    assert not outside
+    assert not failed
+
+
+def drop_on(zone: Any, *paths: Path) -> None:
+    """Drop real files and folders, as a person does from the desktop."""
+    zone.evaluate("element => element.scrollIntoView({block: 'center'})")
+    box = zone.bounding_box()
+    session = zone.page.context.new_cdp_session(zone.page)
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + 40}
+        session.send("Input.dispatchDragEvent", {"type": kind, **at, "data": data})
+
+
+def is_local(url: str) -> bool:
+    """Whether a request for `url` stays on this machine."""
+    parts = urlsplit(url)
+    return parts.scheme in ("data", "blob") or parts.hostname in ("127.0.0.1", "localhost")
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """stop_at(n): somebody asks to stop just before a run looks for it the n-th time."""
+
+    def arrange(n):
+        looks, look = [], Run.stop_asked
+
+        def counted(run):
+            looks.append(run)
+            if len(looks) == n:
+                jobs.stop(run)
+            return look(run)
+
+        monkeypatch.setattr(Run, "stop_asked", counted)
+
+    return arrange

@@ -10,17 +10,22 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
-    "errors", "events", "workspace", "images", "intake", "layout", "dataset", "catalog", "plan", "augment|backbones",
-    "features", "train", "evaluate", "runs", "predict", "scoring", "fetching", "jobs", "cli",
+    "errors", "tables", "events", "workspace", "tasks", "images", "intake", "layout", "photos", "dataset", "paper",
+    "demo", "catalog", "plan", "augment|backbones", "features", "train", "estimate", "evaluate", "runs", "figures",
+    "predict", "scoring", "fetching", "jobs", "ui.pieces", "ui.frame", "ui.curve", "ui.guard", "ui.serve", "ui.drop",
+    "ui.shelf", "ui.form", "ui.preview", "ui.weights", "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui",
+    "cli",
 ]  # fmt: skip
 RANK = {name: i for i, names in enumerate(ORDER) for name in names.split("|")}
-TORCH_FREE = {"errors", "events", "workspace", "images", "intake", "layout", "dataset", "catalog", "plan", "runs",
-              "fetching", "jobs", "cli"}  # fmt: skip
-MODULES = sorted(path.stem for path in (ROOT / "tlapp").glob("*.py") if not path.stem.startswith("__"))
-
-
-def tree(name):
-    return ast.parse((ROOT / "tlapp" / f"{name}.py").read_text())
+WITH_TORCH = {"augment", "backbones", "features", "train", "estimate", "evaluate", "predict", "scoring"}
+HEAVY = {"torch", "torchvision", "timm", "safetensors", "sklearn"}
+TREES = {
+    ".".join(path.relative_to(ROOT / "tlapp").with_suffix("").parts).removesuffix(".__init__"): ast.parse(
+        path.read_text()
+    )
+    for path in sorted((ROOT / "tlapp").rglob("*.py"))
+    if path.parent.name == "ui" or not path.stem.startswith("__")
+}  # fmt: skip
 
 
 def imported(node):
@@ -28,64 +33,75 @@ def imported(node):
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom):
-        whole = [f"tlapp.{alias.name}" for alias in node.names]
-        return whole if node.module == "tlapp" else [node.module or ""]
+        package = node.module in ("tlapp", "tlapp.ui")
+        return [f"{node.module}.{alias.name}" for alias in node.names] if package else [node.module or ""]
     return []
 
 
-def own_imports(name):
-    for node in ast.walk(tree(name)):
-        for module in imported(node):
-            if module.startswith("tlapp."):
-                yield module.split(".")[1]
+def all_imports(name):
+    return [module for node in ast.walk(TREES[name]) for module in imported(node)]
 
 
 def test_every_room_is_in_the_order():
-    assert set(MODULES) == set(RANK)
+    assert set(TREES) == set(RANK)
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", TREES)
 def test_a_room_imports_only_rooms_above_it(name):
-    for other in own_imports(name):
-        assert RANK[other] < RANK[name], f"{name} imports {other}"
+    for module in all_imports(name):
+        other = module.removeprefix("tlapp.")
+        if module.startswith("tlapp.") and other in RANK:
+            assert RANK[other] < RANK[name], f"{name} imports {other}"
 
 
-@pytest.mark.parametrize("name", sorted(TORCH_FREE))
+@pytest.mark.parametrize("name", sorted(set(TREES) - WITH_TORCH))
 def test_torch_is_not_imported_where_it_must_not_be(name):
-    top = [module for node in tree(name).body for module in imported(node)]
-    assert not [m for m in top if m.split(".")[0] in ("torch", "torchvision", "timm", "safetensors")]
+    top = {module.split(".")[0] for node in TREES[name].body for module in imported(node)}
+    assert not top & HEAVY
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", [name for name in TREES if not name.startswith("ui")])
+def test_gradio_is_known_to_the_page_alone(name):
+    assert "gradio" not in {module.split(".")[0] for module in all_imports(name)}
+
+
+@pytest.mark.parametrize("name", [name for name in TREES if name != "cli"])
 def test_nothing_prints_but_the_command_line(name):
-    calls = [n for n in ast.walk(tree(name)) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"]
-    assert name == "cli" or not calls
+    assert not [n for n in ast.walk(TREES[name]) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"]
 
 
-def test_threads_start_in_jobs_alone():
-    nodes = [(name, node) for name in MODULES for node in ast.walk(tree(name))]
+def test_threads_start_in_two_rooms_alone():
+    nodes = [(name, node) for name, tree in TREES.items() for node in ast.walk(tree)]
     users = {name for name, node in nodes if isinstance(node, ast.Attribute) and node.attr == "Thread"}
-    assert users == {"jobs"}
+    assert users == {"jobs", "tasks"}
 
 
-def test_the_command_line_comes_up_without_torch():
-    code = "import sys, tlapp.cli; sys.exit(any(m in sys.modules for m in ('torch', 'sklearn')))"
+@pytest.mark.parametrize("module", ["tlapp.cli", "tlapp.ui"])
+def test_the_command_line_and_the_page_come_up_without_torch(module):
+    code = f"import sys, {module}; sys.exit(', '.join(m for m in {HEAVY} if m in sys.modules) or 0)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_public_functions_and_classes_have_docstrings():
-    for name in MODULES:
-        assert ast.get_docstring(tree(name)), name
-        for node in tree(name).body:
+    for name, tree in TREES.items():
+        assert ast.get_docstring(tree), name
+        for node in tree.body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                 assert ast.get_docstring(node), f"{name}.{node.name}"
 
 
 def test_the_readmes_file_tree_is_the_tree():
-    block = re.search(r"```text\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    block = re.search(r"## Files\s+```text\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     assert block
-    named = set(re.findall(r"^\s+([a-z_]+)\.py ", block[1], re.M))
-    assert named == set(MODULES) | {"__init__", "__main__"} or named == set(MODULES)
+    inside = block[1].split("tlapp/\n")[1].split("\ntests/")[0]
+    core, page = inside.split("    ui/")
+    assert set(re.findall(r"^    ([a-z_]+)\.py ", core, re.M)) == {name for name in TREES if "ui" not in name}
+    named = set(re.findall(r"^        ([a-z_]+)\.py ", page, re.M))
+    assert named == {name.removeprefix("ui.") for name in TREES if name.startswith("ui.")}
+
+
+def test_the_live_curve_stays_short():
+    assert len((ROOT / "tlapp/ui/curve.py").read_text().splitlines()) <= 80
 
 
 def test_catalogue_matches_the_networks():

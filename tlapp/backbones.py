@@ -18,6 +18,7 @@ from tlapp.catalog import Backbone
 from tlapp.errors import WeightsError, printable
 
 _FINAL = ("fc.", "classifier.", "_fc.")
+_COUNT = "num_batches_tracked"
 
 
 class SeededDropout(nn.Module):
@@ -115,7 +116,11 @@ class Classifier(nn.Module):
     def learned(self) -> dict[str, Tensor]:
         """A copy, on the CPU, of what training can change: unfrozen blocks with their buffers, and the head."""
         frozen = tuple(f"blocks.{name}." for name in self.frozen)
-        return {k: v.detach().cpu().clone() for k, v in self.state_dict().items() if not k.startswith(frozen)}
+        return {
+            k: v.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for k, v in self.state_dict().items()
+            if not k.startswith(frozen)
+        }
 
     def restore(self, learned: dict[str, Tensor]) -> None:
         """Put back what `learned` gave."""
@@ -193,17 +198,22 @@ def _read(path: Path, entry: Backbone) -> dict[str, Tensor]:
 
 
 def _fill(network: nn.Module, state: dict[str, Tensor], entry: Backbone, path: Path) -> None:
-    """Load all but the final classifier, which is replaced anyway; every shape must match."""
-    wanted = {k: v for k, v in network.state_dict().items() if not k.startswith(_FINAL)}
+    """Load all but the final classifier, which is replaced anyway; every other name and shape must match.
+
+    BatchNorm's count of batches decides nothing here, and older files have none.
+    """
+    wanted = {k: v for k, v in network.state_dict().items() if not (k.startswith(_FINAL) or k.endswith(_COUNT))}
     given = {k.removeprefix("module."): v for k, v in state.items()}
-    given = {k: v for k, v in given.items() if not k.startswith(_FINAL)}
+    given = {k: v for k, v in given.items() if not (k.startswith(_FINAL) or k.endswith(_COUNT))}
     if entry.included and "_conv_stem.weight" in given:  # the package's names differ, its order is the same
         given = dict(zip(wanted, given.values(), strict=False)) if len(given) == len(wanted) else given
     wrong = [k for k, v in wanted.items() if k not in given or given[k].shape != v.shape]
+    parts = {k.partition(".")[0] for k in wanted}
+    wrong += [k for k in given if k not in wanted and k.partition(".")[0] in parts]  # of a deeper network
     if wrong:
         raise WeightsError(
-            f"The weights file {printable(str(path))} is not of {entry.title}: `{wrong[0]}` is missing or has "
-            f"another shape. Choose the backbone the file was made for."
+            f"The weights file {printable(str(path))} is not of {entry.title}: `{wrong[0]}` is missing, has "
+            f"another shape or is one too many. Choose the backbone the file was made for."
         )
     if not all(torch.isfinite(v).all() for v in given.values()):
         raise WeightsError(f"The weights file {printable(str(path))} holds numbers that are not finite.")

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
-import io
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 import tlapp
-from tlapp import catalog, fetching, intake, jobs, runs, workspace
+from tlapp import catalog, fetching, intake, jobs, runs, tables, workspace
 from tlapp import dataset as datasets
 from tlapp import plan as plans
 from tlapp.errors import DataError, RunError, UserError, explain_oserror, printable
@@ -31,11 +28,6 @@ from tlapp.events import EpochFinished, Progress, Queued, Resumed, RunFailed, Ru
 
 if TYPE_CHECKING:
     from tlapp.predict import Prediction, Unreadable
-
-NO_PAGE = (
-    "The web page is not part of this version yet. Train with `tlapp train FOLDER` (one sub-folder of photos per "
-    "class), then classify with `tlapp predict latest PHOTO`."
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,21 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _refuse("This machine's memory does not suffice. Close other programs or use fewer photos.")
     except Exception as error:
-        return _refuse(f"A fault of the program ({type(error).__name__}). {_log_fault()}")
+        return _refuse(f"A fault of the program ({type(error).__name__}). {workspace.log_fault()}")
 
 
 def _refuse(sentence: str) -> int:
     print(f"tlapp: {printable(sentence)}", file=sys.stderr)
     return 1
-
-
-def _log_fault() -> str:
-    try:
-        path = workspace.home() / "fault.txt"
-        path.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
-        return f"Details are in {path}; please report them."
-    except (OSError, UserError):
-        return "Its details could not be saved."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -119,10 +102,13 @@ def _parser() -> argparse.ArgumentParser:
     weights.add_argument("backbone", nargs="?", help="for get: which backbone")
     _json_option(weights)
 
-    serve = command("serve", _serve, "Open the web page (not part of this version yet).")
-    serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int, default=7860)
-    serve.add_argument("--auth", metavar="USER:PASSWORD")
+    serve = command("serve", _serve, "Open the web page.")
+    serve.add_argument(
+        "--host", default="127.0.0.1", help="address to serve at; others than this machine's need --auth"
+    )
+    serve.add_argument("--port", type=int, help="port to serve at (default 7860, or the next free one)")
+    serve.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this name and password")
+    serve.add_argument("--no-browser", action="store_true", help="do not open the browser")
     return parser
 
 
@@ -135,14 +121,16 @@ def _json_option(parser: argparse.ArgumentParser) -> None:
 
 def _train(options: argparse.Namespace) -> int:
     settings = _settings(options)
+    if settings.get("weights") and options.backbone == "auto":
+        raise UserError(f"Say which backbone the weights file is of: --backbone {' | '.join(catalog.BACKBONES)}.")
     choice = catalog.choose(options.backbone)
-    if not options.weights and not settings.get("weights"):
+    if not settings.get("weights"):
         _offer_weights(choice.backbone, options.yes)
     _say(f"Backbone: {choice.backbone.title} ({choice.reason}).")
     with _bar() as bar:
         task = bar.add_task("reading photos", total=None)
         dataset = datasets.scan(
-            options.folder, options.test, report=lambda done, total: bar.update(task, completed=done, total=total)
+            options.folder, options.test, report=lambda done, total, _: bar.update(task, completed=done, total=total)
         )
     _describe(dataset)
     plan = plans.suggest(dataset, choice.backbone.name).with_settings(settings)
@@ -329,29 +317,14 @@ def _answer_dict(answer: Prediction | Unreadable) -> dict[str, Any]:
 
 
 def _csv(answers: list[Prediction | Unreadable], classes: tuple[str, ...]) -> str:
-    """A table with one row a photo; cells that a spreadsheet would run as a formula get a leading quote."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(map(_cell, ["file", "label", "probability", *classes, "error"]))
+    """A table with one row a photo."""
+    rows: list[list[object]] = [["file", "label", "probability", *classes, "error"]]
     for answer in answers:
         row = _answer_dict(answer)
         shares = row.get("probabilities", {})
         values = [shares.get(name, "") for name in classes]
-        writer.writerow(
-            [
-                _cell(row["file"]),
-                _cell(row.get("label", "")),
-                row.get("probability", ""),
-                *values,
-                _cell(row.get("error", "")),
-            ]
-        )
-    return out.getvalue()
-
-
-def _cell(text: str) -> str:
-    shown = printable(text)
-    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
+        rows.append([row["file"], row.get("label", ""), row.get("probability", ""), *values, row.get("error", "")])
+    return tables.to_csv(rows)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -430,7 +403,10 @@ def _weights(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    return _refuse(NO_PAGE)
+    from tlapp import ui
+
+    ui.launch(options.host, options.port, options.auth or "", not options.no_browser, say=_say)
+    return 0
 
 
 def _find(name: str) -> runs.Run:

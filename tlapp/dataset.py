@@ -10,11 +10,9 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 import unicodedata
-import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -24,119 +22,15 @@ import numpy as np
 
 from tlapp import images, workspace
 from tlapp.errors import DataError, PictureError, some
-from tlapp.intake import File, open_source
+from tlapp.intake import open_source
 from tlapp.layout import Placed, arrange
+from tlapp.photos import Dataset, Photo, Skipped, Split
 
 SCHEMA = 1
 FEW = 15
 
 
-@dataclass(frozen=True)
-class Photo:
-    """One accepted photo. `side` is "train", "validation" or "test" where its folder says so, else "".
-
-    `height`, `width`: pixels of the copy, which starts at byte `offset`; `sha256` is of the file as submitted.
-    """
-
-    name: str
-    label: int
-    side: str
-    sha256: str
-    height: int
-    width: int
-    offset: int
-    original_size: tuple[int, int]
-    n_bytes: int
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A submitted file that is not used; "`name` `reason`" reads as a sentence."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Split:
-    """Indices into `Dataset.photos`: int64 arrays that share no element."""
-
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Accepted photos and their copy. len(photos) + len(skipped) = files submitted, junk aside."""
-
-    source: str
-    classes: tuple[str, ...]
-    photos: tuple[Photo, ...]
-    skipped: tuple[Skipped, ...]
-    notes: tuple[str, ...]
-    folder: Path
-
-    @property
-    def id(self) -> str:
-        """Name of the copy in the workspace, made from the content: the same photos, the same id."""
-        return self.folder.name
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Class index of every photo, int64, shape (photos,)."""
-        return np.array([photo.label for photo in self.photos], dtype=np.int64)
-
-    def class_counts(self) -> dict[str, int]:
-        """Photos per class."""
-        counts = Counter(photo.label for photo in self.photos)
-        return {name: counts[i] for i, name in enumerate(self.classes)}
-
-    def pixels(self, index: int) -> np.ndarray:
-        """The copy of one photo: uint8, (height, width, 3), RGB. Raises DataError if the copy is gone."""
-        photo = self.photos[index]
-        try:
-            return np.array(
-                np.memmap(
-                    self.folder / "photos.bin",
-                    np.uint8,
-                    mode="r",
-                    offset=photo.offset,
-                    shape=(photo.height, photo.width, 3),
-                )
-            )
-        except (OSError, ValueError) as error:
-            raise DataError(f"The app's copy of the photos at {self.folder} is gone. Load them again.") from error
-
-    def split(self, test_fraction: float = 0.2, validation_fraction: float = 0.2, seed: int = 0) -> Split:
-        """Divide the photos as their folders say, else at random within each class.
-
-        Test photos: those of a test folder, else `test_fraction` of all. Validation photos: those of a
-        validation folder, else `validation_fraction` of what is left to train on. At least one photo of each
-        class goes to every part that is drawn.
-
-        Raises:
-            DataError: a class would have no photo to train on or none to choose by.
-        """
-        generator = np.random.default_rng(seed)
-        labels, sides = self.labels, np.array([photo.side for photo in self.photos])
-        test, validation = sides == "test", sides == "validation"
-        pool = ~test & ~validation
-        if not test.any():
-            test = _draw(pool, labels, test_fraction, generator)
-        if not validation.any():
-            validation = _draw(pool & ~test, labels, validation_fraction, generator)
-        train = pool & ~test & ~validation
-        lacking = [name for i, name in enumerate(self.classes) if not (train & (labels == i)).any()]
-        if lacking:
-            raise DataError(
-                f"Too few photos to train on in {some(lacking)}: each class needs one to train on, one to choose "
-                "settings by and one to test with. Add photos or take the class out."
-            )
-        return Split(np.flatnonzero(train), np.flatnonzero(validation), np.flatnonzero(test))
-
-
-Report = Callable[[int, int], None]
+Report = Callable[[int, int, str], None]
 
 
 def scan(
@@ -146,6 +40,8 @@ def scan(
     home: Path | None = None,
     report: Report | None = None,
     all_test: bool = False,
+    refused: Sequence[Skipped] = (),
+    shown_as: str = "",
 ) -> Dataset:
     """Read a folder or a zip with one sub-folder per class, or `train/`, `val/`, `test/` of such.
 
@@ -153,24 +49,18 @@ def scan(
         source: the folder or zip. It is only read.
         test: another one whose photos all become test photos.
         home: workspace for the copy; default `workspace.home()`.
-        report: called with (files done, files found) as the scan goes.
+        report: called with (files done, files found, class) as the scan goes; what it raises ends the scan.
         all_test: every photo is a test photo and a single class will do (for `tlapp evaluate`).
+        refused: files that were submitted but did not come this far; they count as skipped.
+        shown_as: what to call the source in sentences and records, where its path means nothing to the person.
 
     Raises:
         DataError: nothing to train on; the sentence says what was found and what to do.
     """
     store = (home or workspace.home()) / "datasets"
-    store.mkdir(parents=True, exist_ok=True)
-    workspace.sweep(store, ".incoming-")
-    incoming = store / f".incoming-{uuid.uuid4().hex}"
-    incoming.mkdir()
-    try:
-        with workspace.lock(incoming / "lock"):
-            dataset = _ingest(Path(source), Path(test) if test else None, incoming, report, all_test)
-            workspace.write_atomic(incoming / "dataset.json", _to_json(dataset).encode("ascii"))
+    with workspace.own_folder(store, ".incoming-") as incoming:
+        dataset = _ingest(Path(source), Path(test) if test else None, incoming, report, all_test, refused, shown_as)
         return _keep(dataset, store)
-    finally:
-        shutil.rmtree(incoming, ignore_errors=True)
 
 
 def load(folder: Path) -> Dataset:
@@ -185,14 +75,54 @@ def load(folder: Path) -> Dataset:
         raise DataError(f"The app's copy of the photos at {folder} is gone or damaged. Load them again.") from error
 
 
-def _ingest(source: Path, test: Path | None, incoming: Path, report: Report | None, all_test: bool) -> Dataset:
-    skipped: list[Skipped] = []
+def combine(parts: Sequence[Dataset], without: Sequence[str] = (), home: Path | None = None) -> Dataset:
+    """One dataset of the photos of several, less the classes named; the parts stay as they are.
+
+    Byte-identical photos are dealt with as in `scan`. Raises DataError if what is left cannot be trained on.
+    """
+    store = (home or workspace.home()) / "datasets"
+    skipped = [s for part in parts for s in part.skipped]
+    notes = list(dict.fromkeys(n for part in parts for n in part.notes if n not in _advice(part)))
+    source = " + ".join(dict.fromkeys(part.source for part in parts))
+    with workspace.own_folder(store, ".incoming-") as incoming:
+        found = _without_copies(_copy_pixels(parts, without, incoming), skipped, notes)
+        dataset = _finish(found, skipped, notes, source, incoming, all_test=False)
+        return _keep(dataset, store)
+
+
+def _copy_pixels(parts: Sequence[Dataset], without: Sequence[str], folder: Path) -> list[tuple[str, Photo]]:
+    """All photos but those of some classes, one file of pixels after the other; names told apart."""
+    found: dict[str, tuple[str, Photo]] = {}
+    with open(folder / "photos.bin", "wb") as out:
+        for number, part in enumerate(parts, start=1):
+            for index, photo in enumerate(part.photos):
+                class_name = part.classes[photo.label]
+                if class_name not in without:
+                    name = f"{photo.name} ({number})" if photo.name in found else photo.name
+                    found[name] = (class_name, dataclasses.replace(photo, name=name, offset=out.tell()))
+                    out.write(part.pixels(index).data)
+        out.flush()
+        os.fsync(out.fileno())
+    return list(found.values())
+
+
+def _ingest(
+    source: Path,
+    test: Path | None,
+    incoming: Path,
+    report: Report | None,
+    all_test: bool,
+    refused: Sequence[Skipped],
+    shown_as: str,
+) -> Dataset:
+    skipped = list(refused)
     notes: list[str] = []
     found: list[tuple[str, Photo]] = []
     with open(incoming / "photos.bin", "wb") as out:
         for root in [source] + ([test] if test else []):
-            with open_source(root) as listing:
-                arranged = arrange(listing, root)
+            shown = shown_as if shown_as and root is source else str(root)
+            with open_source(root, shown) as listing:
+                arranged = arrange(listing, shown)
                 if test and root is source and any(p.side == "test" for p in arranged.placed) and arranged.has_test:
                     raise DataError("The folder has its own test photos. Leave out --test, or that test folder.")
                 notes += arranged.notes
@@ -214,7 +144,7 @@ def _ingest(source: Path, test: Path | None, incoming: Path, report: Report | No
         out.flush()
         os.fsync(out.fileno())
     found = _without_copies(found, skipped, notes)
-    return _finish(found, skipped, notes, source, incoming, all_test)
+    return _finish(found, skipped, notes, shown_as or source, incoming, all_test)
 
 
 @dataclass(frozen=True)
@@ -239,7 +169,7 @@ def _decode_all(placed: list[Placed], report: Report | None) -> Iterator[tuple[P
     """Decode on a few threads, in order, never more than a few photos ahead of the consumer."""
     workers = min(4, os.cpu_count() or 1)
     if report:
-        report(0, len(placed))
+        report(0, len(placed), "")
     with ThreadPoolExecutor(workers) as pool:
         waiting = iter(placed)
         ahead: list[tuple[Placed, Future[_Decoded | str]]] = []
@@ -248,7 +178,7 @@ def _decode_all(placed: list[Placed], report: Report | None) -> Iterator[tuple[P
             photo, future = ahead.pop(0)
             yield photo, future.result()
             if report:
-                report(done, len(placed))
+                report(done, len(placed), photo.class_name)
 
 
 def _without_copies(
@@ -280,7 +210,7 @@ def _finish(
     found: list[tuple[str, Photo]],
     skipped: list[Skipped],
     notes: list[str],
-    source: Path,
+    source: str | Path,
     folder: Path,
     all_test: bool,
 ) -> Dataset:
@@ -302,25 +232,23 @@ def _finish(
         )
     unknown = [photo for name, photo in found if name not in counts]
     skipped += [Skipped(p.name, "is of a class that has no photos to train on") for p in unknown]
-    few = [name for name in classes if counts[name] < FEW]
-    if few and not all_test:
-        notes.append(f"Below {FEW} photos a class the score says little: {some(few)}.")
-    notes += _lookalikes(classes)
     label = {name: i for i, name in enumerate(classes)}
     photos = tuple(dataclasses.replace(photo, label=label[name]) for name, photo in found if name in label)
-    sides = {photo.side for photo in photos}
-    if "test" not in sides and not all_test:
-        notes.append("A part of each class is held back as test photos: the score comes from these alone.")
-    return Dataset(str(source), classes, photos, tuple(skipped), tuple(notes), folder)
+    dataset = Dataset(str(source), classes, photos, tuple(skipped), tuple(notes), folder)
+    return dataset if all_test else dataclasses.replace(dataset, notes=(*notes, *_advice(dataset)))
 
 
-def _draw(pool: np.ndarray, labels: np.ndarray, fraction: float, generator: np.random.Generator) -> np.ndarray:
-    """A mask of `fraction` of the pool, class by class, at least one each, never a class's last."""
-    drawn = np.zeros_like(pool)
-    for label in np.unique(labels[pool]):
-        members = generator.permutation(np.flatnonzero(pool & (labels == label)))
-        drawn[members[: min(max(1, round(fraction * len(members))), len(members) - 1)]] = True
-    return drawn
+def _advice(dataset: Dataset) -> list[str]:
+    """What the classes and sides give reason to say."""
+    advice = []
+    learned = Counter(dataset.classes[photo.label] for photo in dataset.photos if photo.side != "test")
+    few = [name for name in dataset.classes if learned[name] < FEW]
+    if few:
+        advice.append(f"Below {FEW} photos a class the score says little: {some(few)}.")
+    advice += _lookalikes(dataset.classes)
+    if not any(photo.side == "test" for photo in dataset.photos):
+        advice.append("A part of each class is held back as test photos: the score comes from these alone.")
+    return advice
 
 
 def _lookalikes(classes: tuple[str, ...]) -> list[str]:
@@ -333,8 +261,9 @@ def _lookalikes(classes: tuple[str, ...]) -> list[str]:
 
 def _keep(dataset: Dataset, store: Path) -> Dataset:
     """Move the finished copy to its place, named by its content; an equal copy that is there already stays."""
-    digest = hashlib.sha256(_to_json(dataset).encode("ascii")).hexdigest()[:16]
-    final = store / digest
+    text = _to_json(dataset).encode("ascii")
+    workspace.write_atomic(dataset.folder / "dataset.json", text)
+    final = store / hashlib.sha256(text).hexdigest()[:16]
     if not (final / "dataset.json").is_file():
         try:
             os.rename(dataset.folder, final)
@@ -355,4 +284,4 @@ def _count(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-__all__ = ["Dataset", "File", "Photo", "Skipped", "Split", "load", "scan"]
+__all__ = ["Dataset", "Photo", "Skipped", "Split", "combine", "load", "scan"]

@@ -23,11 +23,13 @@ from tlapp.errors import WeightsError, explain_oserror
 STALL_SECONDS = 30.0
 
 _LOADER = """
-import socket, sys, torchvision
+import socket, sys
 from torch.hub import load_state_dict_from_url
 url, folder, enum, seconds = sys.argv[1:]
 socket.setdefaulttimeout(float(seconds))
-url = url or torchvision.models.get_weight(enum).url
+if not url:
+    from torchvision.models import get_weight
+    url = get_weight(enum).url
 try:
     load_state_dict_from_url(
         url, model_dir=folder, map_location="cpu", progress=False, check_hash=True, weights_only=True

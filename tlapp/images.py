@@ -12,7 +12,7 @@ import threading
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from tlapp.errors import PictureError
 
@@ -28,6 +28,15 @@ MIN_SIDE = 8
 # MPO, several JPEGs in one file, is opened by the JPEG reader.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
 GROUND = (255, 255, 255)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _LARGE = 25_000_000
 _one_large_picture_at_a_time = threading.Lock()
 
@@ -120,10 +129,12 @@ def _scaled(size: tuple[int, int], short_side: int) -> tuple[int, int]:
 
 
 def _turned(picture: Image.Image) -> Image.Image:
+    # ImageOps.exif_transpose also rewrites the EXIF block, and fails where any other field of it is odd.
     try:
-        return ImageOps.exif_transpose(picture)
+        turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # a broken EXIF block does not spoil the pixels
-        return picture
+        turn = None
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
@@ -156,6 +167,7 @@ def _what_it_is(data: bytes) -> str:
             return "is a HEIC photo, which is not read; export it as JPEG"
         if data[8:12] not in (b"avif", b"avis"):
             return "is a video, not a photo"
+        return "is a damaged picture; copy it again from where it came"
     if start.startswith(b"<svg") or (start.startswith(b"<?xml") and b"<svg" in start):
         return "is an SVG drawing, not a photo; export it as PNG"
     if start.startswith((b"<!doctype html", b"<html")):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,24 +42,21 @@ class Listing:
 
 
 @contextmanager
-def open_source(source: Path) -> Iterator[Listing]:
-    """List a folder or a zip; its files can be read while the context is open. Raises DataError."""
-    shown = printable(str(source))
-    try:
-        if source.is_dir():
-            yield _list_folder(source)
-        elif source.is_file():
-            if not zipfile.is_zipfile(source):
-                raise DataError(
-                    f"{shown} is a file, but not a zip. Give a folder with one sub-folder per class, "
-                    "or a zip of such a folder."
-                )
-            with zipfile.ZipFile(source) as archive:
-                yield _list_zip(archive)
-        else:
-            raise DataError(f"{shown} does not exist. Give a folder with one sub-folder per class, or a zip of it.")
-    except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise DataError(f"The zip {shown} is damaged ({error}). Copy it again or make it anew.") from error
+def open_source(source: Path, shown: str = "") -> Iterator[Listing]:
+    """List a folder or a zip; its files can be read while the context is open. Raises DataError.
+
+    `shown` is what messages call it, if not its path.
+    """
+    shown = shown or str(source)
+    if source.is_dir():
+        yield _list_folder(source)
+    elif source.is_file():
+        with _open_zip(source, shown) as archive:
+            yield _list_zip(archive)
+    else:
+        raise DataError(
+            f"{printable(shown)} does not exist. Give a folder with one sub-folder per class, or a zip of it."
+        )
 
 
 def is_junk(name: str) -> bool:
@@ -131,6 +127,18 @@ def read_file(path: Path) -> bytes:
     return data
 
 
+def _open_zip(source: Path, shown: str) -> zipfile.ZipFile:
+    shown = printable(shown)
+    if not zipfile.is_zipfile(source):
+        raise DataError(
+            f"{shown} is a file, but not a zip. Give a folder with one sub-folder per class, or a zip of such a folder."
+        )
+    try:
+        return zipfile.ZipFile(source)
+    except Exception as error:  # a damaged list of contents raises many kinds
+        raise DataError(f"The zip {shown} is damaged ({error}). Copy it again or make it anew.") from error
+
+
 def _list_zip(archive: zipfile.ZipFile) -> Listing:
     listing = Listing()
     budget = _Budget(MAX_TOTAL_BYTES)
@@ -140,11 +148,15 @@ def _list_zip(archive: zipfile.ZipFile) -> Listing:
     for info in archive.infolist():
         name = info.filename.replace("\\", "/")
         path = PurePosixPath(name)
-        if is_junk(name) and ".." not in path.parts:
-            listing.n_junk += not info.is_dir()
+        is_folder = name.endswith("/")
+        if not path.parts:
+            if not is_folder:
+                listing.refused.append((name, "is an entry of the zip without a name"))
+        elif is_junk(name) and ".." not in path.parts:
+            listing.n_junk += not is_folder
         elif path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
             listing.refused.append((name, "has a path that leads out of the zip"))
-        elif info.is_dir():
+        elif is_folder:
             listing.folders.add(path.as_posix())
         elif stat.S_ISLNK(info.external_attr >> 16):
             listing.refused.append((name, "is a link; links are not followed"))
@@ -170,10 +182,10 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: _Budge
     try:
         with archive.open(info) as member:
             data = member.read(MAX_FILE_BYTES + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError):
-        raise PictureError("is damaged inside the zip; make the zip anew") from None
     except (NotImplementedError, RuntimeError):
         raise PictureError("is packed in a way that is not read; make an ordinary zip") from None
+    except Exception:  # each way of packing raises kinds of its own
+        raise PictureError("is damaged inside the zip; make the zip anew") from None
     if len(data) > MAX_FILE_BYTES:
         raise PictureError(f"is larger than {MAX_FILE_BYTES // 1024**2} MB")
     budget.left -= len(data)

@@ -8,6 +8,7 @@ run's thread. The only room with threads.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import threading
 import time
@@ -21,7 +22,7 @@ import filelock
 from tlapp import catalog, runs, workspace
 from tlapp import dataset as datasets
 from tlapp.dataset import Dataset, Split
-from tlapp.errors import OutOfMemory, RunError, UserError, explain_oserror
+from tlapp.errors import OutOfMemory, RunError, UserError, WeightsError, explain_oserror
 from tlapp.events import (
     Ended,
     EpochFinished,
@@ -54,7 +55,12 @@ def start(dataset: Dataset, plan: Plan, home: Path | None = None) -> Run:
         DataError: a class has too few photos for the plan's split.
     """
     home = home or workspace.home()
-    if not plan.weights:
+    if plan.weights:
+        weights = Path(plan.weights).absolute()
+        if not weights.is_file():
+            raise WeightsError(f"The weights file {weights} does not exist. Check the path.")
+        plan = dataclasses.replace(plan, weights=str(weights))
+    else:
         catalog.check_weights(catalog.get(plan.backbone))
     plan.split(dataset)
     runs.sweep(home)
@@ -116,8 +122,31 @@ def follow(run: Run) -> Iterator[Event]:
         time.sleep(POLL_SECONDS)
 
 
+def close() -> None:
+    """Stop the runs that this process works on, and wait until their best weights are saved."""
+    own = [(run, thread) for run, thread in _own.items() if thread.is_alive()]
+    for run, _ in own:
+        run.ask_to_stop()
+    for _, thread in own:
+        thread.join()
+
+
+def device_words() -> str:
+    """What a run with device "auto" would train on: "CPU, 2 threads". Imports torch."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+
+
+_own: dict[Run, threading.Thread] = {}
+
+
 def _launch(home: Path, run: Run, lock: filelock.BaseFileLock) -> None:
     thread = threading.Thread(target=_work, args=(home, run, lock), name=f"run-{run.id}", daemon=True)
+    _own[run] = thread
     thread.start()
 
 
@@ -128,13 +157,15 @@ def _work(home: Path, run: Run, lock: filelock.BaseFileLock) -> None:
             if my_turn:
                 _train(run)
             else:
-                run.append(RunStopped(0, 0))
+                last = _last_epoch(run)
+                run.append(RunStopped(last.best_epoch, last.epoch) if last else RunStopped(0, 0))
     except Exception as error:
         with contextlib.suppress(OSError):
             if not isinstance(error, UserError | OSError | MemoryError):
                 text = traceback.format_exc()
                 (run.path / "error.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
-            run.append(RunFailed(_sentence(error, run), _best_epoch(run)))
+            last = _last_epoch(run)
+            run.append(RunFailed(_sentence(error, run), last.best_epoch if last else 0))
     finally:
         lock.release()
 
@@ -155,9 +186,9 @@ def _sentence(error: Exception, run: Run) -> str:
     )
 
 
-def _best_epoch(run: Run) -> int:
+def _last_epoch(run: Run) -> EpochFinished | None:
     epochs = [event for event in run.events()[0] if isinstance(event, EpochFinished)]
-    return epochs[-1].best_epoch if epochs else 0
+    return epochs[-1] if epochs else None
 
 
 @contextlib.contextmanager
@@ -292,8 +323,8 @@ def _deliver(
 
 
 def _seconds_before(run: Run) -> float:
-    """What earlier sittings of a resumed run took."""
-    return sum(event.seconds for event in run.events()[0] if isinstance(event, RunStopped))
+    """What earlier sittings of a resumed run took, as the last of them said."""
+    return max((event.seconds for event in run.events()[0] if isinstance(event, RunStopped)), default=0.0)
 
 
 def _save_state(run: Run, state: TrainState, is_best: bool) -> None:

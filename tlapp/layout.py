@@ -6,7 +6,7 @@ Looks at paths alone, never into a file.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from tlapp.errors import DataError, printable, some
 from tlapp.intake import File, Listing
@@ -41,8 +41,8 @@ class Arranged:
     has_test: bool = False
 
 
-def arrange(listing: Listing, root: Path) -> Arranged:
-    """Find classes and splits. Raises DataError where there is no folder of photos at all."""
+def arrange(listing: Listing, shown: str) -> Arranged:
+    """Find classes and splits; messages call the source `shown`. Raises DataError where no folder holds photos."""
     arranged = Arranged(skipped=list(listing.refused))
     paths = [(PurePosixPath(file.name).parts, file) for file in listing.files]
     depth = _unwrapped(paths, arranged)
@@ -51,7 +51,7 @@ def arrange(listing: Listing, root: Path) -> Arranged:
     outside = [file for parts, file in paths if parts[:depth] != wrapper or len(parts) <= depth]
     arranged.skipped += [(file.name, "lies outside the class folders") for file in outside]
     if not any(len(parts) > 1 for parts, _ in inside):
-        raise DataError(_nothing(len(paths), root, listing.refused))
+        raise DataError(_nothing(len(paths), shown, listing.refused))
     tops = {parts[0] for parts, _ in inside if len(parts) > 1}
     sides = _sides(tops, inside)
     for parts, file in inside:
@@ -66,7 +66,7 @@ def arrange(listing: Listing, root: Path) -> Arranged:
         _settle_sides(arranged)
     _note_empty(listing, arranged, depth + bool(sides), wrapper)
     if not arranged.placed:
-        raise DataError(_nothing(len(paths), root, listing.refused))
+        raise DataError(_nothing(len(paths), shown, listing.refused))
     return arranged
 
 
@@ -117,8 +117,8 @@ def _note_empty(listing: Listing, arranged: Arranged, depth: int, wrapper: tuple
         arranged.notes.append(f"No photos in the folder {some(sorted(empty))}; it is not a class.")
 
 
-def _nothing(n_files: int, root: Path, refused: list[tuple[str, str]]) -> str:
-    shown = printable(str(root))
+def _nothing(n_files: int, shown: str, refused: list[tuple[str, str]]) -> str:
+    shown = printable(shown)
     if n_files:
         return (
             f"{shown} holds {n_files} files but no sub-folders with photos. Put the photos of each class into a "

@@ -130,7 +130,7 @@ class Plan:
         _choice("solver", self.solver, ("sgd",))
         _choice("class_weighting", self.class_weighting, ("none", "balanced"))
         _choice("device", self.device, ("auto", "cpu", "cuda", "mps"))
-        for name, (low, high) in _RANGES.items():
+        for name, (low, high) in RANGES.items():
             owner: Any = self.augmentation if name.startswith("augmentation.") else self
             value = getattr(owner, name.rpartition(".")[2])
             if not (math.isfinite(value) and low <= value <= high):
@@ -212,7 +212,7 @@ class Plan:
         return cls.from_dict(values)
 
 
-_RANGES: dict[str, tuple[float, float]] = {
+RANGES: dict[str, tuple[float, float]] = {
     "views": (1, 64),
     "test_fraction": (0.05, 0.5),
     "validation_fraction": (0.05, 0.5),

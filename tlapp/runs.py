@@ -54,7 +54,10 @@ class Run:
     def header(self) -> dict[str, Any]:
         """plan.json: `plan`, `dataset` (id), `source`, `classes`. Raises RunError."""
         values = _read_json(self.path / "plan.json", self.id)
-        if values.get("schema", 0) > SCHEMA:
+        kinds = {"schema": int, "plan": dict, "dataset": str, "source": str, "classes": list}
+        if not all(isinstance(values.get(name), kind) for name, kind in kinds.items()):
+            raise RunError(f"plan.json of run {self.id} is damaged. Train again.")
+        if values["schema"] > SCHEMA:
             raise RunError(f"Run {self.id} was written by a newer version of tlapp. Update tlapp to open it.")
         return values
 
@@ -63,7 +66,7 @@ class Run:
         """The run's settings. Raises RunError."""
         try:
             return Plan.from_dict(self.header()["plan"])
-        except (PlanError, KeyError) as error:
+        except PlanError as error:
             raise RunError(f"The plan of run {self.id} is damaged ({error}).") from error
 
     @property
@@ -196,17 +199,13 @@ def create(home: Path, header: dict[str, Any]) -> tuple[Run, filelock.BaseFileLo
     """A new run with the next number, its lock held by the caller."""
     folder = home / "runs"
     folder.mkdir(parents=True, exist_ok=True)
-    while True:
+    with workspace.lock(folder / "create.lock"):  # two processes never take one number
         number = max((int(m[1]) for m in map(_ID.fullmatch, os.listdir(folder)) if m), default=0) + 1
         tail = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(6))
         run = Run(folder / f"{number:04d}-{tail}")
-        try:
-            run.path.mkdir()
-            break
-        except FileExistsError:
-            continue
-    lock = run.lock()
-    lock.acquire()
+        run.path.mkdir()
+        lock = run.lock()
+        lock.acquire()
     text = json.dumps({"schema": SCHEMA, **header}, indent=1)
     workspace.write_atomic(run.path / "plan.json", text.encode("ascii"))
     return run, lock
@@ -237,28 +236,38 @@ def find(home: Path, name: str) -> Run:
     """A run by its id, its number, its folder, or `latest`: the newest finished one. Raises RunError."""
     runs = all_runs(home)
     if name == "latest":
-        finished = [run for run in runs if run.has_model() and run.state() == "finished"]
+        finished = [run for run in runs if _is_finished(run)]
         if not finished:
             raise RunError("There is no finished run yet. Start one with `tlapp train FOLDER`.")
         return finished[-1]
     for run in runs:
-        if run.id == name or (name.isdigit() and int(run.id.split("-")[0]) == int(name)):
+        if run.id == name or (name.isdecimal() and int(run.id.split("-")[0]) == int(name)):
             return run
     if (Path(name) / "plan.json").is_file():
         return Run(Path(name).absolute())
     raise RunError(f"There is no run `{printable(name)}`. `tlapp runs` lists them; `latest` is the newest finished.")
 
 
+def _is_finished(run: Run) -> bool:
+    try:
+        return run.has_model() and run.state() == "finished"
+    except RunError:
+        return False
+
+
 def sweep(home: Path) -> None:
     """Remove what killed processes left: folders that never became a run, temporary files of dead ones."""
     folder = home / "runs"
-    for entry in folder.iterdir() if folder.is_dir() else ():
-        if not entry.is_dir() or Run(entry).is_live():
-            continue
-        if _ID.fullmatch(entry.name) and not (entry / "plan.json").exists():
-            shutil.rmtree(entry, ignore_errors=True)
-        for leftover in entry.glob(".tmp-*"):
-            leftover.unlink(missing_ok=True)
+    if not folder.is_dir():
+        return
+    with workspace.lock(folder / "create.lock"):  # a run in the making has no lock yet
+        for entry in folder.iterdir():
+            if not entry.is_dir() or Run(entry).is_live():
+                continue
+            if _ID.fullmatch(entry.name) and not (entry / "plan.json").exists():
+                shutil.rmtree(entry, ignore_errors=True)
+            for leftover in entry.glob(".tmp-*"):
+                leftover.unlink(missing_ok=True)
 
 
 def _read_json(path: Path, run_id: str) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def evaluate_run(run: Run, folder: Path | None = None, report: Report | None = N
     predictor = predict.load(run)
     if folder is None:
         own = datasets.load(run.dataset_folder)
-        return _scores(predictor, own, run.plan.split(own).test, own.labels, [], report)
+        return _scores(predictor, own, run.plan.split(own).test, own.labels, 0, [], report)
     with tempfile.TemporaryDirectory(prefix="tlapp-") as home:
         other = datasets.scan(folder, home=Path(home), all_test=True)
         index = {name: i for i, name in enumerate(predictor.classes)}
@@ -55,18 +55,19 @@ def evaluate_run(run: Run, folder: Path | None = None, report: Report | None = N
                 f"No sub-folder of {folder} is named as a class of run {run.id}: {some(list(predictor.classes), 10)}."
             )
         labels = np.array([index.get(other.classes[p.label], -1) for p in other.photos])
-        return _scores(predictor, other, known, labels, _notes(run, other, predictor, known), report)
+        n_skipped = len(other.skipped) + len(other.photos) - len(known)
+        return _scores(predictor, other, known, labels, n_skipped, _notes(run, other, predictor, known), report)
 
 
 def _scores(
-    predictor: Predictor, dataset: Dataset, indices: np.ndarray, labels: np.ndarray, notes: list[str],
-    report: Report | None,
+    predictor: Predictor, dataset: Dataset, indices: np.ndarray, labels: np.ndarray, n_skipped: int,
+    notes: list[str], report: Report | None,
 ) -> dict[str, Any]:  # fmt: skip
     scores = evaluate.score(labels[indices], classify(predictor, dataset, indices, report))
     return {
         **scores.to_dict(predictor.classes),
         "n_right": int(np.trace(scores.confusion)),
-        "n_skipped": len(dataset.skipped) + len(dataset.photos) - len(indices),
+        "n_skipped": n_skipped,
         "notes": notes,
     }
 

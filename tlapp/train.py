@@ -107,7 +107,7 @@ def _run_phase(
     train_source, validation_source = sources
     if state.epoch == phase.first - 1:  # a new phase starts from the best of the one before
         model.restore(state.best)
-        state.best_loss, state.best_epoch, state.optimizer = math.inf, 0, {}
+        state.best_loss, state.optimizer = math.inf, {}
     else:
         model.restore(state.learned)
     optimizer = _optimizer(model, plan, phase)
@@ -115,6 +115,8 @@ def _run_phase(
     criterion = _criterion(plan, train_source.photos.labels, model.head.linear.out_features)
     seconds: list[float] = []
     for epoch in range(state.epoch + 1, phase.last + 1):
+        if phase.patience and epoch > phase.first and epoch - 1 - state.best_epoch >= phase.patience:
+            break
         started = time.monotonic()
         train_loss, train_accuracy = _learn(model, train_source, optimizer, criterion, plan, epoch, should_stop)
         loss, accuracy = _validate(model, validation_source, plan.batch_size, should_stop)
@@ -130,8 +132,6 @@ def _run_phase(
             seconds[-1], len(train_source.photos) / seconds[-1],
             (plan.epochs - epoch) * sum(seconds) / len(seconds),
         )  # fmt: skip
-        if phase.patience and epoch - state.best_epoch >= phase.patience:
-            break
 
 
 def _learn(

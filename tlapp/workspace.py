@@ -9,7 +9,9 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import filelock
@@ -75,20 +77,54 @@ def is_locked(path: Path) -> bool:
         return False
     probe = lock(path)
     try:
-        probe.acquire(blocking=False)
+        # Asking takes the lock for an instant; a moment's patience keeps two who ask at once apart.
+        probe.acquire(timeout=0.03, poll_interval=0.01)
     except filelock.Timeout:
         return True
     probe.release()
     return False
 
 
-def sweep(folder: Path, prefix: str) -> None:
-    """Remove what a killed process left in `folder`: entries named `prefix`… whose lock nobody holds."""
-    if not folder.is_dir():
-        return
-    for entry in folder.iterdir():
-        if entry.name.startswith(prefix) and entry.is_dir() and not is_locked(entry / "lock"):
+@contextmanager
+def own_folder(store: Path, prefix: str) -> Iterator[Path]:
+    """A new folder in `store`, ours while the context is open and gone after it, unless it was moved away.
+
+    Those that killed processes left there are removed first. The lock lies beside the folder, so that it can be
+    moved while it is held.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    with lock(store / "create.lock"):  # a folder in the making has no lock yet
+        _sweep(store, prefix)
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=store))
+        held = lock(_lock_of(folder))
+        held.acquire()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        held.release()
+        _lock_of(folder).unlink(missing_ok=True)
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
+
+
+def _sweep(store: Path, prefix: str) -> None:
+    for entry in store.iterdir():
+        if entry.name.startswith(prefix) and entry.is_dir() and not is_locked(_lock_of(entry)):
             shutil.rmtree(entry, ignore_errors=True)
+            _lock_of(entry).unlink(missing_ok=True)
+
+
+def log_fault() -> str:
+    """Write down the exception being handled; a sentence that says where."""
+    try:
+        path = home() / "fault.txt"
+        path.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
+        return f"Details are in {path}; please report them."
+    except (OSError, UserError):
+        return "Its details could not be saved."
 
 
 def sha256(path: Path) -> str:

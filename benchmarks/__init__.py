@@ -1,0 +1,1 @@
+"""Figures, each made by one command: `python -m benchmarks NAME`. Not part of the install."""

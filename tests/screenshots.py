@@ -1,0 +1,63 @@
+"""Makes the README's pictures anew from the real page and the drawn demo set: `python -m tests.screenshots`."""
+
+import os
+import tempfile
+from pathlib import Path
+
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+TABS = ("data", "train", "results", "test")
+
+
+def main() -> None:
+    """Drive the page once in light and once in dark mode, and save a picture of each tab."""
+    os.environ["OMP_NUM_THREADS"] = "2"  # the tests take one
+    from playwright.sync_api import sync_playwright
+
+    from tests.conftest import CHROMIUM_FLAGS
+    from tlapp import ui
+
+    with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
+        os.environ["TLAPP_HOME"] = home
+        served = ui.launch(port=0, browser=False, wait=False)
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM_FLAGS)
+        page = browser.new_page(viewport={"width": 1160, "height": 800}, device_scale_factor=1.5)
+        page.goto(f"{served.url}?__theme=light")
+        page.locator("#drop .tl-drop[data-state=ready]").wait_for()
+        page.locator("#demo").click()
+        page.locator(".tl-class").nth(3).wait_for()
+        page.locator("#top-data .tl-done").wait_for()
+        save(page, "data")
+        page.locator("#to-train").click()
+        page.locator("#train:not([disabled])").wait_for()
+        page.get_by_label("medium").check()
+        page.get_by_label("Fine-tune the last block").check()
+        page.locator("#what-learns", has_text="Fine-tuning from top on").wait_for()
+        page.locator("#train").click()
+        page.locator("#to-test").wait_for(timeout=300_000)
+        page.mouse.move(0, 0)
+        save(page, "train")
+        page.get_by_role("tab", name="3 Results").click()
+        page.locator(".tl-confusion").wait_for()
+        save(page, "results")
+        page.get_by_role("tab", name="4 Test").click()
+        page.locator("#try-test-photo").click()
+        page.locator(".tl-answer").wait_for()
+        save(page, "test")
+        browser.close()
+        served.close()
+
+
+def save(page, name: str) -> None:
+    """The whole page, in few colours, as the README shows it small."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    page.wait_for_timeout(1000)  # pictures fade in
+    picture = Image.open(BytesIO(page.screenshot(full_page=True))).convert("RGB")
+    ASSETS.mkdir(exist_ok=True)
+    picture.quantize(192, dither=Image.Dither.NONE).save(ASSETS / f"{name}.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,416 @@
+"""The command line: what goes to standard output, what to standard error, and how it ends."""
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SIDES, fill, photo, quick, until, watch
+
+from tlapp import catalog, dataset, jobs, runs
+from tlapp.cli import main
+from tlapp.events import EpochFinished
+
+TRAIN_KEYS = [
+    "run", "path", "backbone", "solver", "classes", "frozen", "n_train", "n_validation", "n_test",
+    "validation_accuracy", "accuracy", "best_epoch", "epochs", "seconds",
+]  # fmt: skip
+FAST = ["--epochs", "2", "--set", "augmentation=off"]
+BLOCKS = catalog.get(catalog.INCLUDED).block_names
+
+
+@pytest.fixture
+def tlapp(capsys, monkeypatch, small_pictures):
+    """tlapp("runs", "--json") → (exit code, standard output, standard error)."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+
+    def call(*arguments):
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return fill(tmp_path / "photos", SIDES)
+
+
+def refused(result):
+    """The one sentence of a command that could not be done."""
+    code, out, err = result
+    said = [line for line in err.splitlines() if line.startswith("tlapp: ")]
+    assert code == 1
+    assert out == ""
+    assert len(said) == 1, err
+    assert said[0].endswith((".", "?"))
+    assert "Traceback" not in err
+    return said[0]
+
+
+# --- train
+
+
+def test_train_prints_one_clean_json_object_with_every_key(tlapp, photos, home):
+    frozen = ",".join(BLOCKS[:-1])
+    code, out, err = tlapp(
+        "train", photos, *FAST, "--json", "--seed", 7, "--freeze", frozen, "--set", "dropout=0.1",
+        "--set", "augmentation.rotation=5",
+    )  # fmt: skip
+    result = json.loads(out)
+    assert code == 0
+    assert out.count("\n") == 1
+    assert list(result)[: len(TRAIN_KEYS)] == TRAIN_KEYS
+    run = runs.find(home, result["run"])
+    report = run.report()
+    assert result["path"] == str(run.path)
+    assert (result["backbone"], result["solver"]) == ("efficientnet_lite0", "sgd")
+    assert result["classes"] == ["blues", "reds"]
+    assert result["frozen"] == list(BLOCKS[:-1])
+    assert (result["n_train"], result["n_validation"], result["n_test"]) == (8, 4, 8)
+    assert result["epochs"] == 2
+    assert result["accuracy"] == report["accuracy"] == sum(r["class"] == r["label"] for r in report["photos"]) / 8
+    assert result["validation_accuracy"] == report["validation_accuracy"]
+    assert (result["seed"], result["state"], result["n_skipped"]) == (7, "finished", 0)
+    assert (run.plan.dropout, run.plan.augmentation.rotation, run.plan.seed) == (0.1, 5.0, 7)
+    assert "20 photos in 2 classes: blues 10, reds 10." in err
+    assert "test folder are the test photos" in err
+
+
+def test_train_says_in_words_what_came_out_and_what_was_skipped(tlapp, photos):
+    (photos / "train" / "reds" / "empty.jpg").touch()
+    code, out, err = tlapp("train", photos, *FAST)
+    assert code == 0
+    assert out.startswith("Accuracy ")
+    assert "of 8 test photos right." in out
+    assert "tlapp predict 0001-" in out
+    assert "Skipped train/reds/empty.jpg: it is empty (0 bytes)." in err
+    assert "included; ResNet-18's weights are not on this machine" in err
+    assert "8 training, 4 validation and 8 test photos on cpu" in err
+
+
+def test_the_photos_given_with_test_are_the_test_photos(tlapp, tmp_path):
+    folder = fill(tmp_path / "own", {"reds": 5, "blues": 5})
+    other = fill(tmp_path / "other", {"reds": 2, "blues": 1}, seed=500)
+    code, out, _ = tlapp("train", folder, "--test", other, *FAST, "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert (result["n_train"], result["n_validation"], result["n_test"]) == (8, 2, 3)
+
+
+@pytest.mark.parametrize(("words", "frozen"), [("none", []), ("all", list(BLOCKS)), ("top,stem", ["stem", "top"])])
+def test_freeze_takes_all_none_or_names(tlapp, photos, words, frozen):
+    code, out, _ = tlapp("train", photos, "--epochs", 1, "--set", "augmentation=off", "--json", "--freeze", words)
+    assert code == 0
+    assert json.loads(out)["frozen"] == frozen
+
+
+BAD_TRAINING = {
+    "no such folder": (["train", "nowhere"], "nowhere does not exist"),
+    "not a zip": (["train", "notes.txt"], "not a zip"),
+    "empty folder": (["train", "void"], "void is empty"),
+    "flat folder": (["train", "photos/train/reds"], "no sub-folders with photos"),
+    "one class": (["train", "single"], "one class only, `reds`"),
+    "no such backbone": (["train", "photos", "--backbone", "resnet19"], "no backbone `resnet19`"),
+    "no such block": (["train", "photos", "--freeze", "layer9"], "no block `layer9`"),
+    "misspelt setting": (["train", "photos", "--set", "dropuot=1"], "Did you mean dropout?"),
+    "unknown setting": (["train", "photos", "--set", "xyz=1"], "The settings are frozen"),
+    "setting without value": (["train", "photos", "--set", "dropout"], "--set dropout has no value"),
+    "setting out of range": (["train", "photos", "--set", "dropout=7"], "dropout is 7; it must be from 0 to 0.95"),
+    "setting of another kind": (["train", "photos", "--set", "views=few"], "views is `few`; it must be a whole number"),
+    "no epochs": (["train", "photos", "--epochs", "0"], "epochs is 0"),
+    "negative seed": (["train", "photos", "--seed", "-1"], "seed is -1"),
+    "two test parts": (["train", "photos", "--test", "photos"], "has its own test photos"),
+    "weights of what": (["train", "photos", "--weights", "notes.txt"], "which backbone the weights file is of"),
+    "no weights file": (
+        ["train", "photos", "--backbone", "resnet18", "--weights", "nowhere.pth"],
+        "nowhere.pth does not exist",
+    ),
+    "no weights inside": (
+        ["train", "photos", "--backbone", "resnet18", "--weights", "notes.txt"],
+        "notes.txt cannot be read",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD_TRAINING.values(), ids=BAD_TRAINING)
+def test_wrong_input_to_train_is_one_sentence(tlapp, photos, monkeypatch, arguments, words):
+    monkeypatch.chdir(photos.parent)
+    Path("notes.txt").write_text("hello")
+    Path("void").mkdir()
+    fill(Path("single"), {"reds": 4})
+    assert words in refused(tlapp(*arguments, "--json"))
+
+
+def test_a_diverged_training_is_one_sentence_that_names_what_was_kept(tlapp, photos):
+    wild = ["head_rate=10", "weight_decay=10", "epochs=60", "patience=0", "augmentation=off"]
+    result = tlapp("train", photos, "--json", *(word for text in wild for word in ("--set", text)))
+    assert "diverged" in refused(result)
+    assert "are kept in run 0001-" in refused(result)
+
+
+def test_missing_weights_are_not_fetched_but_pointed_to_when_nobody_can_be_asked(tlapp, photos, tmp_path):
+    sentence = refused(tlapp("train", photos, "--backbone", "resnet18", "--json"))
+    assert "not on this machine" in sentence
+    assert "tlapp weights get resnet18" in sentence
+    assert f"--backbone {catalog.INCLUDED}" in sentence
+    assert not (tmp_path / "torch").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [["train", "photos", "--backbone", "resnet18", "--yes"], ["weights", "get", "resnet18"]]
+)
+def test_offline_touches_no_network_even_when_fetching_was_agreed(tlapp, photos, monkeypatch, command):
+    monkeypatch.setenv("TLAPP_OFFLINE", "1")
+    monkeypatch.chdir(photos.parent)
+    sentence = refused(tlapp(*command))
+    assert "TLAPP_OFFLINE is set" in sentence
+    assert catalog.INCLUDED in sentence
+    assert not catalog.weights_path(catalog.get("resnet18")).exists()
+
+
+def test_a_workspace_that_cannot_be_made_is_one_sentence(tlapp, photos, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TLAPP_HOME", str(tmp_path / "file" / "home"))
+    assert "Set TLAPP_HOME" in refused(tlapp("train", photos))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["dance"],
+        ["train"],
+        ["train", "photos", "--epochs", "ten"],
+        ["train", "photos", "--colour", "red"],
+        ["predict", "latest"],
+        ["evaluate"],
+        ["resume"],
+        ["weights", "put"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_ends_with_2_and_its_usage(capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2
+    assert out == ""
+    assert err.startswith("usage: tlapp")
+
+
+# --- predict
+
+
+@pytest.fixture
+def here(trained, monkeypatch):
+    """The workspace of the trained run, to read."""
+    monkeypatch.setenv("TLAPP_HOME", str(trained.home))
+    monkeypatch.chdir(trained.folder)
+    return trained
+
+
+@pytest.mark.parametrize("how", ["latest", "id", "number", "folder"])
+def test_predict_gives_every_class_its_probability(tlapp, here, how):
+    name = {"latest": "latest", "id": here.run.id, "number": "1", "folder": here.run.path}[how]
+    code, out, err = tlapp("predict", name, "test/reds/000.png", "test/blues/001.png", "--json")
+    rows = json.loads(out)
+    assert (code, err) == (0, "")
+    assert [row["file"] for row in rows] == ["test/reds/000.png", "test/blues/001.png"]
+    assert [row["label"] for row in rows] == ["reds", "blues"]
+    for row in rows:
+        assert list(row) == ["file", "label", "probability", "probabilities"]
+        assert list(row["probabilities"]) == ["blues", "reds"]
+        assert sum(row["probabilities"].values()) == pytest.approx(1)
+        assert row["probability"] == row["probabilities"][row["label"]] == max(row["probabilities"].values())
+
+
+def test_predict_goes_through_a_folder_and_past_junk(tlapp, here, tmp_path):
+    folder = fill(tmp_path / "more", {"b/reds": 2, "a/blues": 1}, seed=900)
+    (folder / "b" / ".DS_Store").write_text("junk")
+    code, out, _ = tlapp("predict", "latest", folder)
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["blues", "reds", "reds"]
+    assert [line.split("  ")[-1] for line in out.splitlines()] == [
+        str(folder / name) for name in ("a/blues/000.png", "b/reds/000.png", "b/reds/001.png")
+    ]
+
+
+def test_an_unreadable_photo_is_an_error_after_the_others_are_done(tlapp, here, tmp_path):
+    bad, missing = tmp_path / "bad.jpg", tmp_path / "missing.jpg"
+    bad.write_text("hello")
+    code, out, err = tlapp("predict", "latest", bad, "test/reds/000.png", missing, "test/blues/000.png", "--json")
+    rows = json.loads(out)
+    assert code == 1
+    assert [set(row) == {"file", "error"} for row in rows] == [True, False, True, False]
+    assert [row.get("label") for row in rows] == [None, "reds", None, "blues"]
+    assert rows[0] == {"file": str(bad), "error": f"{bad} is a text file, not a photo."}
+    assert "does not exist" in rows[2]["error"]
+    assert [line.startswith("tlapp: ") for line in err.splitlines()] == [True, True]
+
+
+FORMULAS = ("=", "+", "-", "@")
+
+
+def test_a_csv_holds_no_cell_that_a_spreadsheet_would_run(tlapp, own_run, tmp_path, monkeypatch):
+    header = json.loads((own_run.path / "plan.json").read_text())
+    header["classes"] = ["=1+1", "@sum"]
+    (own_run.path / "plan.json").write_text(json.dumps(header))
+    monkeypatch.chdir(tmp_path)
+    photo(Path("+plus.png"), (200, 40, 40), 1)
+    photo(Path('a,b\n"c".png'), (40, 40, 200), 2)
+    Path("=bad.png").write_text("hello")
+    code, _, _ = tlapp("predict", own_run.id, "+plus.png", 'a,b\n"c".png', "=bad.png", "--csv", "out.csv")
+    rows = list(csv.reader(io.StringIO(Path("out.csv").read_bytes().decode(), newline="")))
+    assert code == 1
+    assert rows[0] == ["file", "label", "probability", "'=1+1", "'@sum", "error"]
+    assert [row[0] for row in rows[1:]] == ["'+plus.png", r'a,b\n"c".png', "'=bad.png"]
+    assert [row[1] for row in rows[1:]] == ["'@sum", "'=1+1", ""]
+    assert [sum(map(float, row[3:5])) for row in rows[1:3]] == pytest.approx([1, 1])
+    assert rows[3][2:] == ["", "", "", "'=bad.png is a text file, not a photo."]
+    assert not [cell for row in rows for cell in row if cell.startswith(FORMULAS)]
+
+
+BAD_READING = {
+    "no such run": (["predict", "0099", "test"], "no run `0099`"),
+    "no photos": (["predict", "latest", "void"], "no photos in void"),
+    "no folder for the table": (["predict", "latest", "test", "--csv", "nowhere/out.csv"], "nowhere"),
+    "no run to score": (["evaluate", "nowhere"], "no run `nowhere`"),
+    "no folder to score": (["evaluate", "latest", "nowhere"], "nowhere does not exist"),
+    "no known class": (["evaluate", "latest", "foreign"], "is named as a class of run"),
+    "no run to resume": (["resume", "nowhere"], "no run `nowhere`"),
+    "nothing to resume": (["resume", "latest"], "is finished; there is nothing to resume"),
+    "no backbone to fetch": (["weights", "get"], "Name the backbone"),
+    "no such weights": (["weights", "get", "vgg"], "no backbone `vgg`"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD_READING.values(), ids=BAD_READING)
+def test_wrong_input_about_a_run_is_one_sentence(tlapp, own_run, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    fill(Path("test"), {"reds": 1})
+    fill(Path("foreign"), {"greens": 1})
+    Path("void").mkdir()
+    assert words in refused(tlapp(*arguments, "--json"))
+
+
+def test_without_any_run_every_command_says_how_to_begin(tlapp, tmp_path):
+    assert "no finished run yet" in refused(tlapp("predict", "latest", "a.png"))
+    assert tlapp("runs")[1] == "No runs yet. Start one with `tlapp train FOLDER`.\n"
+    assert tlapp("runs", "--json")[1] == "[]\n"
+
+
+def test_a_damaged_model_is_one_sentence(tlapp, own_run, photos):
+    path = own_run.path / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert "its bytes changed since it was saved" in refused(tlapp("predict", "latest", photos))
+
+
+# --- evaluate, runs, resume, weights
+
+
+def test_evaluate_scores_the_own_test_photos_as_the_training_did(tlapp, here):
+    code, out, err = tlapp("evaluate", "latest", "--json")
+    result, report = json.loads(out), here.run.report()
+    assert (code, err) == (0, "")
+    assert {"accuracy", "n", "per_class", "confusion"} <= set(result)
+    assert [set(row) for row in result["per_class"].values()] == [{"precision", "recall", "f1", "n"}] * 2
+    for name in ("accuracy", "n", "per_class", "confusion"):
+        assert result[name] == report[name]
+
+
+def test_evaluate_scores_a_folder_and_says_what_to_know(tlapp, here, tmp_path):
+    folder = fill(tmp_path / "more", {"reds": 2, "blues": 2, "greens": 1}, seed=900)
+    code, out, err = tlapp("evaluate", "latest", folder)
+    assert code == 0
+    assert "of 4 photos right." in out
+    assert "reds: precision " in out
+    assert err == "Left out `greens`: the run knows no such class.\n"
+    _, _, err = tlapp("evaluate", "latest", here.folder / "train", "--json")
+    assert "8 of these 8 photos took part in the training" in err
+
+
+def test_runs_lists_each_with_its_state_and_accuracy(tlapp, own_run, home, photos):
+    data = dataset.scan(photos)
+    run = jobs.start(data, quick(data, epochs=10_000, patience=0))
+    rows = json.loads(tlapp("runs", "--json")[1])
+    jobs.stop(run)
+    watch(run)
+    (home / "runs" / "0009-badbad").mkdir()
+    (home / "runs" / "0009-badbad" / "plan.json").write_text("{}")
+    assert [(row["run"], row["state"]) for row in rows] == [(own_run.id, "finished"), (run.id, "running")]
+    assert rows[0]["accuracy"] == own_run.report()["accuracy"]
+    assert rows[0]["path"] == str(own_run.path)
+    assert (rows[1]["accuracy"], rows[1]["source"]) == (None, str(photos))
+    rows = json.loads(tlapp("runs", "--json")[1])
+    assert [row["state"] for row in rows] == ["finished", "stopped", "damaged"]
+    code, out, err = tlapp("runs")
+    assert (code, err) == (0, "")
+    assert [line.split()[1] for line in out.splitlines()] == ["finished", "stopped", "damaged"]
+
+
+def test_resume_goes_on_from_the_epoch_where_the_run_stopped(tlapp, photos, stop_at):
+    stop_at(12)
+    data = dataset.scan(photos)
+    run = jobs.start(data, quick(data, epochs=5, batch_size=4))
+    stopped = watch(run)[-1]
+    assert 0 < stopped.epochs < 5
+    code, out, err = tlapp("resume", run.id, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert list(result)[: len(TRAIN_KEYS)] == TRAIN_KEYS
+    assert (result["run"], result["state"], result["epochs"]) == (run.id, "finished", 5)
+    assert f"Resumed after epoch {stopped.epochs}." in err
+
+
+def test_weights_lists_what_is_here_and_get_of_what_is_here_fetches_nothing(tlapp):
+    rows = json.loads(tlapp("weights", "--json")[1])
+    assert [row["backbone"] for row in rows] == list(catalog.BACKBONES)
+    assert {row["backbone"] for row in rows if row["here"]} == {catalog.INCLUDED}
+    assert all(row["terms"] and row["blocks"] for row in rows)
+    code, out, _ = tlapp("weights", "get", catalog.INCLUDED, "--json")
+    assert code == 0
+    assert Path(json.loads(out)["path"]).is_file()
+    assert "resnet18" in tlapp("weights")[1]
+
+
+def test_an_unforeseen_fault_is_one_sentence_with_its_details_in_a_file(tlapp, home, monkeypatch):
+    def faulty(_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(runs, "all_runs", faulty)
+    assert "A fault of the program (ZeroDivisionError)" in refused(tlapp("runs"))
+    assert "ZeroDivisionError" in (home / "fault.txt").read_text()
+
+
+# --- as a process of its own
+
+
+def test_ctrl_c_stops_a_real_training_and_keeps_the_best(home, tmp_path):
+    photos = fill(tmp_path / "photos", {name: n // 2 for name, n in SIDES.items()})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tlapp", "train", photos, "--json", "--epochs", "10000", "--set", "patience=0"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    try:
+        until(lambda: any(isinstance(e, EpochFinished) for run in runs.all_runs(home) for e in run.events()[0]))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    result = json.loads(out)
+    assert process.returncode == 0
+    assert result["state"] == "stopped"
+    assert 1 <= result["best_epoch"] <= result["epochs"] < 10_000
+    assert "Stopping; the best so far is kept." in err
+    assert "Traceback" not in err
+    assert runs.find(home, result["run"]).has_model()

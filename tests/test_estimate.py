@@ -1,0 +1,90 @@
+"""Estimates: they grow with the work, count what really learns, and are said without false precision."""
+
+from dataclasses import replace
+
+import pytest
+
+from tlapp import backbones, catalog, estimate
+from tlapp.estimate import Speed
+from tlapp.plan import AUGMENTATIONS, Augmentation, Plan
+
+LITE = catalog.get("efficientnet_lite0")
+SPEED = Speed(tuple(0.001 * (i + 1) for i in range(len(LITE.blocks))), 0.002)
+BASE = Plan("efficientnet_lite0", LITE.block_names)
+
+
+def took(plan=BASE, n_train=200, n_validation=50, n_test=60):
+    return estimate.seconds(plan, n_train, n_validation, n_test, SPEED)
+
+
+def frozen(first):
+    """The first so many blocks frozen."""
+    return replace(BASE, frozen=LITE.block_names[:first])
+
+
+@pytest.mark.parametrize("plan", [frozen(n) for n in range(len(LITE.blocks) + 1)], ids=lambda plan: len(plan.frozen))
+def test_more_photos_and_more_epochs_take_longer(plan):
+    assert took(plan) < took(plan, n_train=300)
+    assert took(plan) < took(plan, n_validation=90)
+    assert took(plan) < took(plan, n_test=90)
+    assert took(plan) < took(replace(plan, epochs=60))
+
+
+@pytest.mark.parametrize("epochs", [2, 10, 40])
+def test_fewer_frozen_blocks_never_take_less(epochs):
+    times = [took(replace(frozen(n), epochs=epochs)) for n in range(len(LITE.blocks), -1, -1)]
+    assert times == sorted(times)
+
+
+def test_a_frozen_block_behind_one_that_learns_costs_less_than_if_it_learned():
+    gap = replace(BASE, frozen=tuple(name for name in LITE.block_names if name != "stage7"))
+    assert took() < took(gap) < took(frozen(7))
+
+
+def test_without_a_cache_every_epoch_runs_the_frozen_part():
+    uncached = replace(BASE, cache_mb=0)
+    epoch = took(replace(uncached, epochs=11)) - took(replace(uncached, epochs=10))
+    assert epoch > 250 * sum(SPEED.blocks)
+    assert took(uncached) > 5 * took()
+
+
+def test_augmentation_costs_its_views():
+    once = took(replace(BASE, augmentation=AUGMENTATIONS["off"]))
+    light, medium, strong = (took(replace(BASE, augmentation=AUGMENTATIONS[n])) for n in ("light", "medium", "strong"))
+    assert once < light < medium < strong
+    assert light - once == pytest.approx(3 * 200 * sum(SPEED.blocks), rel=0.1)
+    assert took(replace(BASE, augmentation=Augmentation(rotation=5))) == medium
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0"])
+@pytest.mark.parametrize("first", [0, 2, -1, None])
+def test_learned_is_what_the_network_trains(name, first):
+    entry = catalog.get(name)
+    plan = Plan(name, entry.block_names[:first] + entry.block_names[-1:] * (first == 2))
+    model = backbones.build(entry, 3)
+    model.freeze(plan.frozen)
+    assert estimate.learned(plan, 3) == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "about 1 s"), (1.4, "about 1 s"), (4.4, "about 4 s"), (6, "about 5 s"), (19, "about 20 s"),
+        (29.9, "about 30 s"), (44, "about 40 s"), (54.9, "about 50 s"), (55, "about 1 min"), (89, "about 1 min"),
+        (118, "about 2 min"), (569, "about 9 min"), (600, "about 10 min"), (780, "about 15 min"),
+        (3449, "about 55 min"), (3500, "about 1 h"), (4100, "about 1 h 10 min"), (36_000, "about 10 h"),
+        (100_000, "about 28 h"),
+    ],
+)  # fmt: skip
+def test_a_time_in_words(seconds, words):
+    assert estimate.in_words(seconds) == words
+
+
+def test_a_backbone_is_timed_once(monkeypatch):
+    estimate._measure.cache_clear()
+    speed = estimate.probe(LITE)
+    assert len(speed.blocks) == len(LITE.blocks)
+    assert min(*speed.blocks, speed.view) > 0
+    monkeypatch.setattr(backbones, "build", None)
+    assert estimate.probe(LITE) is speed
+    assert estimate.probe(LITE, "cpu") is speed or estimate.torch.cuda.is_available()

@@ -1,0 +1,23 @@
+"""Tables as CSV text that is safe to open: a cell that a spreadsheet would run as a formula gets a leading quote."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+
+from tlapp.errors import printable
+
+
+def to_csv(rows: Iterable[Iterable[object]]) -> str:
+    """The rows, the heading first; numbers as they are, text on one line each."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    for row in rows:
+        writer.writerow([_cell(cell) if isinstance(cell, str) else cell for cell in row])
+    return out.getvalue()
+
+
+def _cell(text: str) -> str:
+    shown = printable(text)
+    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown

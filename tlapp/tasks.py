@@ -1,0 +1,65 @@
+"""A piece of work on a thread of its own: progress to look at, Cancel, and an answer or an error at its end.
+
+For work that a person waits for and may give up: reading photos, fetching weights. Trainings live in `jobs`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Report(Protocol):
+    """Tells how far a piece of work is: `done` of `total`, and on what."""
+
+    def __call__(self, done: float, total: float, what: str = "", /) -> None: ...
+
+
+class Cancelled(Exception):  # noqa: N818 - not an error
+    """The person gave the work up."""
+
+
+class Task(Generic[T]):
+    """Work that has begun.
+
+    `work` is called with a `Report`. That call raises Cancelled once `cancel` was
+    called, so work that reports often ends soon.
+    """
+
+    def __init__(self, work: Callable[[Report], T]) -> None:
+        self.done, self.total, self.what = 0.0, 0.0, ""
+        self._cancelled, self._ended = threading.Event(), threading.Event()
+        self._answer: T | None = None
+        self._error: Exception | None = None
+        threading.Thread(target=self._run, args=(work,), name="task", daemon=True).start()
+
+    def cancel(self) -> None:
+        """Ask the work to end at its next report."""
+        self._cancelled.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most so long; whether the work has ended."""
+        return self._ended.wait(seconds)
+
+    def result(self) -> T:
+        """The answer, waited for. Raises what the work raised; Cancelled if it was given up."""
+        self._ended.wait()
+        if self._error is not None:
+            raise self._error
+        return self._answer  # type: ignore[return-value]
+
+    def _run(self, work: Callable[[Report], T]) -> None:
+        try:
+            self._answer = work(self._report)
+        except Exception as error:
+            self._error = error
+        finally:
+            self._ended.set()
+
+    def _report(self, done: float, total: float, what: str = "", /) -> None:
+        self.done, self.total, self.what = done, total, what
+        if self._cancelled.is_set():
+            raise Cancelled

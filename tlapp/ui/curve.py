@@ -1,0 +1,80 @@
+"""The live curve: loss and accuracy against epochs, an SVG drawing of each in one string of HTML.
+
+Made anew every second, by plain string work. Knows the names of the page's colours, but neither widgets nor files.
+"""
+
+from collections.abc import Sequence
+from html import escape
+from itertools import pairwise
+from math import ceil, floor
+
+from tlapp.events import EpochFinished
+from tlapp.figures import TRAINING, VALIDATION
+
+_STYLE = """<style>.tl-curve {position: relative; display: flex; flex-wrap: wrap; gap: 8px 32px; font-size: 12px}
+.tl-curve p {position: absolute; inset: 0; display: grid; place-content: center; margin: 0; font-size: 14px;
+border: 1px dashed var(--border-color-primary); border-radius: 8px}
+.tl-plot {flex: 1 1 260px; min-width: 0; height: 272px} .tl-plot b {flex: 1} .tl-plot svg {overflow: visible}
+.tl-plot div {display: flex; gap: 10px; height: 24px; white-space: nowrap; font-variant-numeric: tabular-nums}
+.tl-plot i {display: inline-block; width: 16px; margin: 0 5px 3px 0; border-top: 2px solid}
+.tl-plot span + span i {border-top-style: dashed} .tl-plot svg ~ svg {stroke-dasharray: 6 4}
+.tl-plot line {stroke: var(--border-color-primary)} .tl-plot .mark {stroke: var(--body-text-color); opacity: 0.35}
+.tl-plot polyline {fill: none; stroke-width: 2; vector-effect: non-scaling-stroke} .tl-plot rect:hover {opacity: 0.08}
+.tl-plot text, .tl-plot rect {fill: var(--body-text-color); opacity: 0.75} .tl-plot rect {height: 100%; opacity: 0}
+.tl-plot > svg {display: block; width: calc(100% - 58px); height: 188px; margin: 20px 12px 0 46px}</style>"""
+
+
+def curve(epochs: Sequence[EpochFinished], n_epochs: int) -> str:
+    """Both plots of the epochs told so far of `n_epochs`, 272 px high each; a long run is drawn by some 200 points."""
+    told = sorted({e.epoch: e for e in epochs}.values(), key=lambda e: e.epoch)  # a resumed run may tell one twice
+    if not told:
+        plots = '<div class="tl-plot"></div><div class="tl-plot"></div><p>The curves appear here while it trains.</p>'
+        return f'<div class="tl-curve">{_STYLE}{plots}</div>'
+    n, best, last = max(n_epochs, told[-1].epoch), told[-1].best_epoch, told[-1].epoch
+    svg = "".join(_mark(epoch, n, 206, f"epoch {epoch}") for epoch in {1, (n + 1) // 2, n})
+    starts = [after for before, after in pairwise(told) if before.phase != after.phase]
+    svg += "".join(_mark(e.epoch - 0.5, n, 224, f"{e.phase} from epoch {e.epoch}", "2 4") for e in starts)
+    svg += _mark(best, n, -8, f"best: epoch {best}", "none")
+    shown = [e for i, e in enumerate(told) if i % ceil(len(told) / 200) == 0 or e.epoch in (best, last)]
+    percent = {e.epoch: (100 * e.train_accuracy, 100 * e.validation_accuracy) for e in shown}
+    plots = _plot("Loss", {e.epoch: (e.train_loss, e.validation_loss) for e in shown}, "", n, best, svg)
+    plots += _plot("Accuracy", percent, "\u00a0%", n, best, svg)
+    return f'<div class="tl-curve">{_STYLE}{plots}</div>'
+
+
+def _plot(title: str, pairs: dict[int, tuple[float, float]], unit: str, n: int, best: int, svg: str) -> str:
+    ticks = _ticks(min(map(min, pairs.values())), max(map(max, pairs.values())), 10 if unit else 0.01)
+    digits, fine = len(f"{ticks[1] - ticks[0]:g}".partition(".")[2]), 0 if unit else 3
+    for tick in ticks:
+        y, words = f"{_share(tick, ticks[-1], ticks[0])}%", f"{tick:.{digits}f}{unit}"
+        svg = f'<line x2="100%" y1="{y}" y2="{y}"/><text x="-8" y="{y}" dy="4" text-anchor="end">{words}</text>{svg}'
+    said = {e: f"training {a:.{fine}f}{unit}, validation {b:.{fine}f}{unit}" for e, (a, b) in pairs.items()}
+    x, last, key = {e: _share(e, 1, n) for e in pairs}, max(pairs), ""
+    for i, (ink, words) in enumerate(zip((TRAINING, VALIDATION), said[last].split(", "), strict=True)):
+        at = {e: _share(pair[i], ticks[-1], ticks[0]) for e, pair in pairs.items()}
+        way = " ".join(f"{x[e]},{at[e]}" for e in pairs)
+        svg += f'<svg viewBox="0 0 100 100" preserveAspectRatio="none"><polyline points="{way}" stroke="{ink}"/></svg>'
+        svg += "".join(f'<circle cx="{x[e]}%" cy="{at[e]}%" r="4" fill="{ink}"/>' for e in {best, last} if e in x)
+        key += f'<span><i style="color: {ink}"></i>{words}</span>'
+    wide = min(10, max((b - a for a, b in pairwise(x.values())), default=10))
+    for e, words in said.items():
+        svg += f'<rect x="{x[e] - wide / 2:.2f}%" width="{wide:.2f}%"><title>Epoch {e}: {words}</title></rect>'
+    words = f"{title} after epoch {last}: {said[last]}; best: epoch {best}"
+    return f'<div class="tl-plot"><div><b>{title}</b>{key}</div><svg role="img" aria-label="{words}">{svg}</svg></div>'
+
+
+def _mark(epoch: float, n: int, y: int, words: str, dash: str = "") -> str:
+    x = _share(epoch, 1, n)
+    anchor = "start" if x < 20 else "end" if x > 80 else "middle"
+    line = f'<line x1="{x}%" x2="{x}%" y2="100%" stroke-dasharray="{dash}" class="mark"/>' if dash else ""
+    return f'{line}<text x="{x}%" y="{y}" text-anchor="{anchor}">{escape(words)}</text>'
+
+
+def _share(value: float, low: float, high: float) -> float:
+    return round(100 * (value - low) / ((high - low) or 1), 2)
+
+
+def _ticks(low: float, high: float, least: float) -> list[float]:
+    low, high = min(low, max(0, high - least)), max(high, least)  # a flat line is not magnified
+    step = next(m * 10.0**k for k in range(-3, 99) for m in (1, 2, 5) if 4 * m * 10.0**k >= 0.999 * (high - low))
+    return [i * step for i in range(floor(round(low / step, 6)), ceil(round(high / step, 6)) + 1)]

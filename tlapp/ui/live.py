@@ -1,0 +1,191 @@
+"""Tab 2, lower part, and the strip below all tabs: a run while it lives, replayed from its record by a timer.
+
+The page only looks: closing it changes nothing. Stop and Resume go through `jobs`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from tlapp import jobs
+from tlapp.errors import RunError
+from tlapp.events import RunFailed, RunFinished, RunStopped
+from tlapp.runs import Run
+from tlapp.ui import pieces, shelf
+from tlapp.ui.curve import curve
+from tlapp.ui.frame import QUIET, Mine, Tab
+from tlapp.ui.shelf import Record
+
+SECONDS = 1.0
+RISES_WORTH_SAYING = 5
+
+
+class Strip(NamedTuple):
+    """What stands below all tabs while a run lives. The timer is part of it, as a tab not yet opened has none."""
+
+    row: gr.Row
+    words: gr.HTML
+    stop: gr.Button
+    tick: gr.Timer
+
+
+def strip() -> Strip:
+    """Lay the strip out, hidden."""
+    with gr.Row(elem_id="strip", visible=False) as row:
+        words = gr.HTML()
+        stop = gr.Button("Stop", size="sm", scale=0, min_width=90, elem_id="strip-stop")
+    return Strip(row, words, stop, gr.Timer(SECONDS, active=False))
+
+
+def build(mine: Mine, below: Strip) -> Tab:
+    """Lay the panel out and connect it with the strip."""
+    with gr.Row(elem_id="run"):
+        with gr.Column(scale=3, min_width=300):
+            plot = gr.HTML(curve([], 1), elem_id="plot")
+        with gr.Column(scale=1, min_width=250):
+            status = gr.HTML(elem_id="status")
+            with gr.Row():
+                stop = gr.Button("Stop", visible=False, min_width=90, elem_id="stop")
+                resume = gr.Button("Resume", visible=False, min_width=90, elem_id="resume")
+            to_test = gr.Button("Test it on a photo", variant="primary", visible=False, elem_id="to-test")
+    ended = gr.Textbox("", visible=False, elem_id="ended")
+    outputs = [plot, status, stop, resume, to_test, below.tick, ended, below.row, below.words]
+
+    @pieces.guarded
+    def view(state: Any) -> list[Any]:
+        return _view(shelf.record(run) if (run := _shown(state)) else None)
+
+    below.tick.tick(view, mine, outputs, queue=False, show_progress="hidden", api_visibility="private")
+
+    @pieces.guarded
+    def ask_to_stop(state: Any) -> list[Any]:
+        if run := _shown(state):
+            jobs.stop(run)
+        return view(state)
+
+    @pieces.guarded
+    def go_on(state: Any) -> dict[str, Any]:
+        run = _shown(state)
+        if run is None:
+            raise RunError("There is no run to go on with. Start one with Train.")
+        jobs.resume(run)
+        return {**state, "run": run.id}
+
+    for button in (stop, below.stop):
+        button.click(ask_to_stop, mine, outputs, **QUIET)
+    resumed = resume.click(go_on, mine, mine, **QUIET)
+    return Tab(view, outputs, [resumed, ended.change], to_test)
+
+
+def _shown(state: Any) -> Run | None:
+    """The run this browser looks at: its own; else the one that trains in the workspace."""
+    return shelf.run(state.get("run")) or shelf.live()
+
+
+def _view(record: Record | None) -> list[Any]:
+    hidden, off = gr.Button(visible=False), gr.Timer(active=False)
+    if record is None:
+        words = pieces.notice("info", "No run yet. Press Train, and its curves appear here.")
+        return [curve([], 1), words, hidden, hidden, hidden, off, "", gr.Row(visible=False), ""]
+    epochs = record.started.epochs if record.started else 1
+    has_model = not record.live and record.run.has_model()
+    return [
+        curve(record.epochs, epochs),
+        _status(record),
+        gr.Button(visible=record.live),
+        gr.Button(visible=record.can_resume),
+        gr.Button(visible=has_model),
+        gr.Timer(active=record.live),
+        "" if record.live else f"{record.run.id} {record.position}",
+        gr.Row(visible=record.live),
+        _strip(record),
+    ]
+
+
+def _status(record: Record) -> str:
+    """Where the run stands, in HTML."""
+    if record.live:
+        return _facts(record) + _doing(record) + pieces.notice("warn", _worry(record))
+    end = record.end
+    if isinstance(end, RunFinished):
+        how = f"Best epoch {end.best_epoch} of {end.epochs}, {_time(end.seconds)}."
+        return _score(record, end.accuracy) + f"<p>{how}</p>" + pieces.notice("warn", _worry(record))
+    if isinstance(end, RunFailed):
+        kept = f" The best weights, of epoch {end.best_epoch}, are kept." if end.best_epoch else ""
+        return pieces.notice("error", end.message + kept)
+    if isinstance(end, RunStopped) and end.accuracy is not None:
+        after = (
+            f"Stopped after epoch {end.epochs}; the best so far, of epoch {end.best_epoch}, is kept. Resume goes on."
+        )
+        return _score(record, end.accuracy) + pieces.notice("info", after)
+    if isinstance(end, RunStopped):
+        return pieces.notice("info", f"Stopped after {pieces.count(end.epochs, 'epoch')}. Resume goes on.")
+    epoch = record.epochs[-1].epoch if record.epochs else 0
+    return pieces.notice("warn", f"The app was closed in the middle of this run. Resume goes on after epoch {epoch}.")
+
+
+def _score(record: Record, accuracy: float) -> str:
+    n = record.started.n_test if record.started else 0
+    return (
+        f'<p class="tl-score">{pieces.percent(accuracy)}</p>'
+        f"<p>of the test photos are right: {round(accuracy * n)} of {n}.</p>"
+    )
+
+
+def _facts(record: Record) -> str:
+    """Epoch, best, speed and time left; dashes where nothing is known yet, so that nothing jumps."""
+    last, best = record.epochs[-1] if record.epochs else None, record.best if record.epochs else None
+    rows = [
+        ("Epoch", f"{last.epoch} of {last.epochs} · {last.phase}" if last else "–"),
+        ("Best so far", f"{pieces.percent(best.validation_accuracy)} validation, epoch {best.epoch}" if best else "–"),
+        ("Speed", f"{last.photos_per_second:,.0f} photos/s" if last else "–"),
+        ("Time left", f"{_time(last.seconds_left)} at most" if last else "–"),
+    ]
+    return "<dl>" + "".join(f"<dt>{name}</dt><dd>{pieces.text(value)}</dd>" for name, value in rows) + "</dl>"
+
+
+def _doing(record: Record) -> str:
+    if record.run.stop_asked():
+        return pieces.progress("Stopping; the best so far is kept", 0, 0)
+    if record.place:
+        return pieces.progress(f"Waits its turn: {pieces.count(record.place, 'run')} before it", 0, 0)
+    if record.progress:
+        p = record.progress
+        return pieces.progress(f"{p.stage.capitalize()}: {p.done:,} of {p.total:,}", p.done, p.total)
+    if record.epochs:
+        return pieces.progress("Training", record.epochs[-1].epoch, record.epochs[-1].epochs)
+    return pieces.progress("Starting", 0, 0)
+
+
+def _worry(record: Record) -> str:
+    """A plain sentence when something is off."""
+    if not record.epochs or record.best is None:
+        return ""
+    last, best = record.epochs[-1], record.best
+    rises, patience = last.epoch - best.epoch, record.run.plan.patience
+    if rises < RISES_WORTH_SAYING or last.train_loss >= best.train_loss:
+        return ""
+    what = f"Validation loss has not fallen for {rises} epochs while training loss falls: overfitting"
+    if not record.live:
+        return f"{what}. The weights of epoch {best.epoch} are kept. More augmentation or more photos help."
+    return f"{what}; early stopping ends this in {max(patience - rises, 0)}." if patience else f"{what}."
+
+
+def _strip(record: Record) -> str:
+    last = record.epochs[-1] if record.epochs else None
+    if last:
+        words = f"epoch {last.epoch} of {last.epochs} · validation {pieces.percent(last.validation_accuracy)}"
+        words += f" · {_time(last.seconds_left)} left at most"
+    elif record.progress:
+        words = f"{record.progress.stage}: {record.progress.done:,} of {record.progress.total:,}"
+    else:
+        words = f"waits for {pieces.count(record.place, 'run')}" if record.place else "starting"
+    return f'<span class="tl-strip">Run {pieces.text(record.run.id)} · {pieces.text(words)}</span>'
+
+
+def _time(seconds: float) -> str:
+    from tlapp import estimate
+
+    return estimate.in_words(seconds)

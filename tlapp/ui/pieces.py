@@ -1,0 +1,98 @@
+"""Small pieces of HTML. Every name that comes from outside goes through `text`, so it is shown literally."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
+
+import gradio as gr
+
+from tlapp import workspace
+from tlapp.errors import UserError, explain_oserror, printable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def text(value: object) -> str:
+    """Escaped for HTML and attributes, control characters made visible."""
+    return html.escape(printable(str(value)), quote=True)
+
+
+def notice(kind: str, sentence: str, *, more: str = "") -> str:
+    """A sentence in a box; `kind` is "info", "warn" or "error". `more` is HTML."""
+    role = "alert" if kind == "error" else "status"
+    return f'<div class="tl-notice tl-{kind}" role="{role}">{text(sentence)}{more}</div>' if sentence else ""
+
+
+def picture(source: str, description: str, caption: str = "") -> str:
+    """A square photo with alt text; `caption` is HTML."""
+    below = f"<figcaption>{caption}</figcaption>" if caption else ""
+    return f'<figure class="tl-photo"><img src="{source}" alt="{text(description)}">{below}</figure>'
+
+
+def progress(words: str, done: float, total: float) -> str:
+    """A bar with words over it; without a known total, the words alone."""
+    share = 100 * done / total if total else 0
+    return (
+        f'<div class="tl-progress" role="status"><span>{text(words)}</span>'
+        f'<div class="tl-track"><div style="width:{share:.1f}%"></div></div></div>'
+    )
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[object]], caption: str) -> str:
+    """A plain table; numbers are aligned right by their class."""
+    top = "".join(f'<th scope="col">{text(name)}</th>' for name in head)
+    body = "".join("<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return (
+        f'<div class="tl-scroll"><table class="tl-table"><caption>{text(caption)}</caption>'
+        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def section(title: str, body: str) -> str:
+    """A titled part of a page; `body` is HTML."""
+    return f"<section><h3>{text(title)}</h3>{body}</section>"
+
+
+def percent(share: float) -> str:
+    """A share of 1 as whole per cent."""
+    return f"{share:.0%}".replace("%", " %")
+
+
+def score(accuracy: float, n: int) -> str:
+    """An accuracy with its counts: "95 %, 145 of 153"."""
+    return f"{percent(accuracy)}, {round(accuracy * n)} of {n}"
+
+
+def count(n: int, noun: str) -> str:
+    """`n` with its noun in the right number."""
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + ("es" if noun.endswith(("s", "ch")) else "s")
+    return f"{n:,} {noun if n == 1 else plural}"
+
+
+def sentence(error: Exception) -> str:
+    """What to tell the person of any exception; a fault of the program leaves its details in the workspace."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        return explain_oserror(error)
+    if isinstance(error, MemoryError):
+        return "This machine's memory does not suffice. Close other programs or use fewer photos."
+    return f"A fault of the program ({type(error).__name__}). {workspace.log_fault()}"
+
+
+def guarded(handler: Callable[P, R]) -> Callable[P, R]:
+    """The handler, with every exception shown on the page as one sentence."""
+
+    def safe(*arguments: Any, **named: Any) -> Any:
+        try:
+            return handler(*arguments, **named)
+        except gr.Error:
+            raise
+        except Exception as error:
+            raise gr.Error(text(sentence(error)), title="That did not work", print_exception=False) from None
+
+    safe.__name__ = handler.__name__
+    return safe

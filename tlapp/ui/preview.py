@@ -1,0 +1,90 @@
+"""What the person sees before training: a photo's augmented views, and what a choice of blocks will cost.
+
+Torch is imported when a preview is first asked for.
+"""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from tlapp import catalog
+from tlapp.catalog import Backbone
+from tlapp.dataset import Dataset
+from tlapp.errors import UserError
+from tlapp.plan import Augmentation, Plan
+from tlapp.ui import pieces, shelf
+
+N_VIEWS = 8
+
+
+def views(found: Dataset | None, photo: int, draw: int, augmentation: Augmentation, backbone: Backbone) -> str:
+    """HTML of a 4 × 2 grid: the photo as the network sees it plainly, then random views, as in training."""
+    if found is None:
+        empty = '<div class="tl-photo tl-blank"></div>' * N_VIEWS
+        return f'<div class="tl-views">{empty}</div><p class="tl-hint">Views of your photos appear here.</p>'
+    from tlapp.augment import Views, view_seed
+
+    index = photo % len(found.photos)
+    pixels, entry = found.pixels(index), found.photos[index]
+    made = Views(augmentation, backbone)
+    tensors = [made.plain(pixels)]
+    tensors += [made.draw(pixels, view_seed(draw, entry.sha256, n)) for n in range(N_VIEWS - 1)]
+    name = found.classes[entry.label]
+    figures = [
+        pieces.picture(
+            shelf.data_uri(tensor.permute(1, 2, 0).contiguous().numpy()),
+            f"{name}, {f'view {n}' if n else 'original'}",
+            "original" if n == 0 else "",
+        )
+        for n, tensor in enumerate(tensors)
+    ]
+    hint = f"{pieces.text(entry.name)} · {pieces.text(name)} · photo {index + 1} of {len(found.photos)}"
+    return f'<div class="tl-views">{"".join(figures)}</div><p class="tl-hint">{hint}</p>'
+
+
+def summary(found: Dataset | None, plan: Plan | UserError) -> tuple[str, gr.Button, str]:
+    """What will be learned and how long it takes; the Train button; why it cannot be pressed."""
+    if isinstance(plan, UserError):
+        return "", gr.Button("Train", interactive=False), pieces.notice("error", str(plan))
+    if found is None:
+        reason = "There are no photos yet: load them in the Data tab."
+        return "", gr.Button("Train", interactive=False), pieces.notice("info", reason)
+    try:
+        split = plan.split(found)
+    except UserError as error:
+        return "", gr.Button("Train", interactive=False), pieces.notice("error", str(error))
+    entry = catalog.get(plan.backbone)
+    from tlapp import estimate
+
+    numbers = estimate.learned(plan, len(found.classes))
+    time = estimate.in_words(
+        estimate.seconds(plan, len(split.train), len(split.validation), len(split.test), estimate.probe(entry))
+    )
+    line = (
+        f"{numbers:,} numbers will be learned from {pieces.count(len(split.train), 'photo')}. "
+        f"{time[0].upper()}{time[1:]} at most. {_verdict(plan, entry, len(split.train))}"
+    )
+    if not plan.weights and not catalog.weights_path(entry).is_file():
+        reason = f"{entry.title}'s weights are not on this machine: fetch them, use a file, or take another backbone."
+        return (
+            pieces.notice("info", line),
+            gr.Button(f"Train · {time}", interactive=False),
+            pieces.notice("warn", reason),
+        )
+    return pieces.notice("info", line), gr.Button(f"Train · {time}", interactive=True), ""
+
+
+def _verdict(plan: Plan, entry: Backbone, n: int) -> str:
+    """What the choice of blocks is good for, in a sentence or two."""
+    if plan.head_only:
+        return "Feature extraction: good for small sets, and fast, as the frozen part is computed once."
+    names = entry.block_names
+    first = next(i for i, name in enumerate(names) if name not in plan.frozen)
+    behind = [name for name in names[first:] if name in plan.frozen]
+    costs = (
+        f" {', '.join(behind)} behind a learning block saves nothing: it must be run all the same." if behind else ""
+    )
+    if first == 0:
+        return "Everything learns: slow, and small sets are soon learned by heart. Worth it for unusual photos." + costs
+    few = " With so few photos the last block is enough." if n < 200 and len(names) - first > 1 else ""
+    return f"Fine-tuning from {names[first]} on: the blocks before it are computed once.{few}{costs}"

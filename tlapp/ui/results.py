@@ -1,0 +1,201 @@
+"""Tab 3: what finished runs are worth: score, confusion, classes, wrong photos, curves, settings, downloads."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from tlapp import catalog, figures, runs, tables, workspace
+from tlapp.errors import RunError
+from tlapp.plan import Plan
+from tlapp.runs import Run
+from tlapp.ui import pieces, shelf
+from tlapp.ui.curve import curve
+from tlapp.ui.frame import QUIET, Mine, Tab
+from tlapp.ui.serve import uploads_folder
+
+MOST_WRONG = 48
+COLUMNS = ["Run", "State", "Test accuracy", "Photos", "Backbone", "Frozen", "Seconds"]
+
+
+def build(mine: Mine) -> Tab:
+    """Lay the tab out; its refresh lists the runs and shows this browser's own, else the newest."""
+    pick = gr.Dropdown([], label="Run", elem_id="pick-run", interactive=True)
+    score = gr.HTML(pieces.notice("info", "No finished run yet: train one in the Train tab."), elem_id="score")
+    details = gr.HTML(elem_id="details")
+    with gr.Row(visible=False, elem_id="downloads") as downloads:
+        files = [
+            gr.DownloadButton(label, size="sm", min_width=120, interactive=False)
+            for label in ("Curves (PNG)", "Confusion matrix (PNG)", "Predictions (CSV)", "Report (JSON)")
+        ]
+    with gr.Accordion("All runs", open=True):
+        table = gr.Dataframe(
+            headers=COLUMNS, datatype="str", interactive=False, wrap=True, elem_id="runs", buttons=[],
+            show_label=False, label="Runs",
+        )  # fmt: skip
+
+    @pieces.guarded
+    def refresh(state: Any) -> list[Any]:
+        models = shelf.models()
+        own = next((run for run in models if run.id == state.get("run")), models[0] if models else None)
+        choices = [(_title(run), run.id) for run in models]
+        return [gr.Dropdown(choices, value=own.id if own else None), _rows(), *show(own.id if own else None)]
+
+    def show(name: str | None) -> list[Any]:
+        run = shelf.run(name)
+        if run is None or not run.has_model():
+            empty = pieces.notice("info", "No finished run yet: train one in the Train tab.")
+            return [empty, "", gr.Row(visible=False)]
+        return [_score(run), _details(run), gr.Row(visible=True)]
+
+    shown = [score, details, downloads]
+    pick.input(pieces.guarded(show), pick, shown, **QUIET)
+
+    @pieces.guarded
+    def prepare(name: str | None) -> list[Any]:
+        run = shelf.run(name)
+        if run is None or not run.has_model():
+            return [gr.DownloadButton(interactive=False)] * len(files)
+        return [gr.DownloadButton(value=str(path), interactive=True) for path in _downloads(run)]
+
+    pick.change(prepare, pick, files, show_progress="hidden", api_visibility="private")
+
+    def choose_row(event: gr.SelectData) -> Any:
+        names = [run.id for run in shelf.models()]
+        name = event.row_value[0] if event.row_value else None
+        return name if name in names else gr.skip()
+
+    table.select(choose_row, None, pick, **QUIET).then(pieces.guarded(show), pick, shown, **QUIET)
+    return Tab(refresh, [pick, table, *shown])
+
+
+def _title(run: Run) -> str:
+    report = run.report()
+    return f"{run.id} · {pieces.percent(report['accuracy'])} · {Path(run.header()['source']).name}"
+
+
+def _rows() -> list[list[str]]:
+    rows = []
+    for run in reversed(runs.all_runs(workspace.home())):
+        try:
+            plan, report = run.plan, run.report() if run.has_model() else None
+            entry = catalog.get(plan.backbone)
+            frozen = "all" if plan.head_only else ", ".join(plan.frozen) or "none"
+            scored = [pieces.percent(report["accuracy"]), f"{report['n_test']}"] if report else ["–", "–"]
+            seconds = f"{report['seconds']:.0f}" if report else "–"
+            rows.append([run.id, run.state(), *scored, entry.title, frozen, seconds])
+        except (RunError, KeyError):
+            rows.append([run.id, "damaged", "–", "–", "–", "–", "–"])
+    return rows
+
+
+def _score(run: Run) -> str:
+    report = run.report()
+    n, best = report["n_test"], pieces.percent(report["validation_accuracy"])
+    few = f" {n} photos are few: the score may well be {_margin(report['accuracy'], n)} points off." if n < 400 else ""
+    return (
+        f'<p class="tl-score">{pieces.percent(report["accuracy"])}</p>'
+        f"<p>of the test photos are right: {round(report['accuracy'] * n)} of {n}. They took part in no choice."
+        f"{few} On the {report['n_validation']} validation photos, on which epoch {report['best_epoch']} was chosen: "
+        f"{best}.</p>"
+    )
+
+
+def _margin(accuracy: float, n: int) -> int:
+    """Half the width of a 95 % interval in whole points (Agresti and Coull, 1998)."""
+    adjusted = (accuracy * n + 2) / (n + 4)
+    return max(1, round(200 * (adjusted * (1 - adjusted) / (n + 4)) ** 0.5))
+
+
+def _details(run: Run) -> str:
+    report, classes = run.report(), list(run.classes)
+    record = shelf.record(run)
+    return (
+        pieces.section("Confusion matrix", _confusion(np.array(report["confusion"]), classes))
+        + pieces.section("Class by class", _per_class(report, classes))
+        + pieces.section("Wrong photos, surest first", _wrong(run, report))
+        + pieces.section("Curves", curve(record.epochs, record.started.epochs if record.started else 1))
+        + pieces.section("Settings", _settings(run.plan, run.header()["source"]))
+    )
+
+
+def _confusion(confusion: np.ndarray, classes: list[str]) -> str:
+    """Counts, rows true, columns predicted, coloured by their share of the row."""
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    head = "".join(f'<th scope="col"><span>{pieces.text(name)}</span></th>' for name in classes)
+    rows = ""
+    for i, name in enumerate(classes):
+        cells = "".join(
+            f'<td class="{"tl-hit" if i == j else "tl-miss"}" style="--share:{shares[i, j]:.3f}" '
+            f'title="{pieces.text(name)} called {pieces.text(classes[j])}: {n}">{n or ""}</td>'
+            for j, n in enumerate(confusion[i])
+        )
+        rows += f'<tr><th scope="row"><span>{pieces.text(name)}</span></th>{cells}</tr>'
+    return (
+        '<div class="tl-scroll"><table class="tl-confusion"><caption>Rows: what the photo shows. Columns: what the '
+        f"model said.</caption><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _per_class(report: dict[str, Any], classes: list[str]) -> str:
+    scores = report["per_class"]
+    rows = [
+        [name, *(pieces.percent(scores[name][key]) for key in ("precision", "recall")), f"{scores[name]['f1']:.2f}",
+         scores[name]["n"]]
+        for name in classes
+    ]  # fmt: skip
+    words = "Precision: of the photos called so, how many are. Recall: of the photos that are, how many were called so."
+    return pieces.table(["Class", "Precision", "Recall", "F1", "Test photos"], rows, words)
+
+
+def _wrong(run: Run, report: dict[str, Any]) -> str:
+    wrong = sorted((p for p in report["photos"] if p["label"] != p["class"]), key=lambda p: -p["probability"])
+    if not wrong:
+        return pieces.notice("info", "None: every test photo was called right.")
+    found = shelf.dataset_of(run)
+    index = {photo.name: i for i, photo in enumerate(found.photos)} if found else {}
+    cards = "".join(
+        _card(p, shelf.thumbnail(found, index[p["file"]], 160) if found and p["file"] in index else "")
+        for p in wrong[:MOST_WRONG]
+    )
+    more = f"<p>and {len(wrong) - MOST_WRONG} more</p>" if len(wrong) > MOST_WRONG else ""
+    return f'<div class="tl-cards">{cards}</div>{more}'
+
+
+def _card(photo: dict[str, Any], source: str) -> str:
+    sure = pieces.percent(photo["probability"])
+    caption = (
+        f"<b>said {pieces.text(photo['label'])}</b>, {sure}<br>was {pieces.text(photo['class'])}"
+        f'<br><span class="tl-file">{pieces.text(photo["file"])}</span>'
+    )
+    return pieces.picture(source, f"{photo['class']}, predicted {photo['label']}, {sure}", caption)
+
+
+def _settings(plan: Plan, source: str) -> str:
+    values = plan.to_dict()
+    augmentation = values.pop("augmentation")
+    values.pop("schema")
+    rows: list[tuple[str, Any]] = [("source", source), *values.items()]
+    rows += [(f"augmentation.{name}", value) for name, value in augmentation.items()]
+    listed = [(name, ", ".join(value) if isinstance(value, list) else value) for name, value in rows]
+    table = pieces.table(["Setting", "Value"], listed, "")
+    return f'<details class="tl-details"><summary>All settings</summary>{table}</details>'
+
+
+def _downloads(run: Run) -> list[Path]:
+    """Figures, table and report of a run as files that the page may hand out."""
+    folder = uploads_folder() / "downloads" / run.id
+    folder.mkdir(parents=True, exist_ok=True)
+    report = run.report()
+    paths = [folder / name for name in ("curves.png", "confusion.png", "predictions.csv", "report.json")]
+    figures.curves(shelf.record(run).epochs, paths[0])
+    figures.confusion(np.array(report["confusion"]), run.classes, paths[1])
+    rows = [[p["file"], p["class"], p["label"], p["probability"]] for p in report["photos"]]
+    text = tables.to_csv([["file", "class", "label", "probability"], *rows])
+    paths[2].write_text(text, encoding="utf-8", errors="replace")
+    shutil.copyfile(run.path / "report.json", paths[3])
+    return paths

@@ -1,0 +1,154 @@
+"""What pages look at, kept on the server under ids: datasets, run records, loaded models, thumbnails.
+
+A page names ids alone, never paths; an id that is unknown or not well formed is None. Knows no widgets.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from tlapp import dataset as datasets
+from tlapp import runs, workspace
+from tlapp.dataset import Dataset
+from tlapp.errors import DataError, RunError
+from tlapp.events import Ended, EpochFinished, Event, Progress, Queued, Resumed, RunStarted
+from tlapp.runs import Run
+
+if TYPE_CHECKING:
+    from tlapp.predict import Predictor
+
+
+def dataset(mine: Any) -> Dataset | None:
+    """The dataset that a page's browser state names."""
+    name = mine.get("dataset") if isinstance(mine, dict) else None
+    if not isinstance(name, str) or len(name) != 16 or not name.isalnum():
+        return None
+    try:
+        return _dataset(workspace.home() / "datasets" / name)
+    except DataError:
+        return None
+
+
+_dataset = functools.lru_cache(maxsize=8)(datasets.load)
+
+
+def dataset_of(run: Run) -> Dataset | None:
+    """The photos a run learned from, if the workspace still has them."""
+    try:
+        return _dataset(run.dataset_folder)
+    except (DataError, RunError):
+        return None
+
+
+def run(name: Any) -> Run | None:
+    """The run of that id."""
+    return next((r for r in runs.all_runs(workspace.home()) if r.id == name), None)
+
+
+def models() -> list[Run]:
+    """Runs that can predict, newest first."""
+    return [r for r in reversed(runs.all_runs(workspace.home())) if r.has_model()]
+
+
+def predictor(run: Run) -> Predictor:
+    """The run's model, kept loaded. Raises RunError."""
+    return _predictor(run, (run.path / "report.json").stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=2)
+def _predictor(run: Run, _written: int) -> Predictor:
+    from tlapp import predict
+
+    return predict.load(run)
+
+
+@functools.lru_cache(maxsize=4096)
+def _thumbnail(folder: Path, index: int, side: int) -> str:
+    return data_uri(_dataset(folder).pixels(index), side)
+
+
+def thumbnail(dataset: Dataset, index: int, side: int = 112) -> str:
+    """A square picture of one photo as a data URI."""
+    return _thumbnail(dataset.folder, index, side)
+
+
+def data_uri(pixels: np.ndarray, side: int | None = None) -> str:
+    """uint8 (H, W, 3) as a JPEG data URI; with `side`, its centre square scaled to that many pixels."""
+    picture = Image.fromarray(pixels)
+    if side:
+        cut = min(picture.size)
+        left, top = (picture.width - cut) // 2, (picture.height - cut) // 2
+        picture = picture.resize((side, side), Image.Resampling.BICUBIC, (left, top, left + cut, top + cut))
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode("ascii")
+
+
+@dataclass
+class Record:
+    """A run as its events tell it so far; after a resume the epochs go on where it was resumed."""
+
+    run: Run
+    live: bool = False
+    place: int = 0
+    started: RunStarted | None = None
+    progress: Progress | None = None
+    epochs: list[EpochFinished] = field(default_factory=list)
+    end: Ended | None = None
+    position: int = 0
+
+    @property
+    def best(self) -> EpochFinished | None:
+        """The best epoch of the phase that the run is in."""
+        return next((e for e in reversed(self.epochs) if e.epoch == self.epochs[-1].best_epoch), None)
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether it was stopped, failed or was interrupted."""
+        return not self.live and type(self.end).__name__ != "RunFinished"
+
+    def read(self) -> None:
+        """Take in what has happened since the last look."""
+        self.live = self.run.is_live()
+        found, self.position = self.run.events(self.position)
+        for event in found:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        self.end = event if isinstance(event, Ended) else None
+        self.place = event.place if isinstance(event, Queued) else 0
+        if isinstance(event, RunStarted):
+            self.started, self.progress = event, None
+        elif isinstance(event, Resumed):
+            self.epochs = [e for e in self.epochs if e.epoch <= event.epoch]
+        elif isinstance(event, Progress):
+            self.progress = event
+        elif isinstance(event, EpochFinished):
+            self.progress = None
+            self.epochs.append(event)
+
+
+_records: dict[Path, Record] = {}
+_one_reader = threading.Lock()
+
+
+def record(run: Run) -> Record:
+    """The run's record up to now; each event is read from disk once."""
+    with _one_reader:
+        kept = _records.setdefault(run.path, Record(run))
+        kept.read()
+        return kept
+
+
+def live() -> Run | None:
+    """The run that trains now, else the first that waits."""
+    return next((r for r in runs.all_runs(workspace.home()) if r.is_live()), None)
