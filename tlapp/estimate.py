@@ -29,19 +29,19 @@ LEAST_SECONDS = 0.4
 # Runs take 32 photos at a time where the probe can afford 8. On a processor the early blocks, whose activations are
 # large, then take longer per photo: 1.1 (ResNets) to 2 times (EfficientNet); the later ones do not.
 LARGE = 70_000
-LARGE_BATCH = 1.4
+LARGE_BATCH = 1.3
 # Forward and backward, in forwards. The gradients of a layer's input and of its weights cost one forward each, a
-# BatchNorm in train mode somewhat more: on an idle core ResNets took 3.0 to 3.3 and EfficientNet-Lite0 3.9 to 4.3,
-# without gradients of the weights 2.1 and 2.8. Not timed by the probe: one block says less about the whole.
-LEARNING = 3.5
-PASSING_THROUGH = 2.5
+# BatchNorm in train mode somewhat more: on one idle core ResNets took 2.8 to 3.5, EfficientNet-Lite0 3.4 to 4.3 (its
+# last blocks 2.7 to 3.5), without gradients of the weights 2.1 and 2.8. Not timed: one block says less of the whole.
+LEARNING = 3.3
+PASSING_THROUGH = 2.4
 # Views, in views of the augmentation "light": turning and colours cost most, then blurring.
 VIEWS = {"off": 0.3, "light": 1.0, "medium": 4.0, "strong": 6.5}
 LOADING = 0.7  # seconds: weights read and checked, the model written and checked
 EPOCH = 0.03  # seconds: events and two small files, each brought safely to the disk
 STEP = 0.0015  # seconds: forward and backward of the head alone, any batch
 ADAMW = 5e-9  # seconds per number and step
-SAVING = 6e-9  # seconds per byte copied, hashed and written
+SAVING = 4e-9  # seconds per byte copied, hashed and written
 
 
 @dataclass(frozen=True)
