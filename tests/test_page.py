@@ -414,6 +414,16 @@ def test_a_phone_needs_no_sideways_scrolling_in_any_tab(site, served, own_run, t
         assert site.evaluate("document.documentElement.scrollWidth") <= 390, name
 
 
+def test_light_and_dark_are_switched_and_kept(site):
+    is_dark = "document.body.classList.contains('dark')"
+    before = site.evaluate(is_dark)
+    site.locator("#theme").click()
+    assert site.evaluate(is_dark) is not before
+    site.reload()
+    site.locator("#drop .tl-drop[data-state=ready]").wait_for()
+    until(lambda: site.evaluate(is_dark) is not before, 30)
+
+
 def test_dark_mode_is_dark_and_its_words_can_be_read(site, served, own_run):
     site.goto(f"{served.url}?__theme=dark")
     tab(site, "3 Results")

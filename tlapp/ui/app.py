@@ -11,6 +11,12 @@ from tlapp import catalog, jobs
 from tlapp.ui import data, live, pieces, results, shelf, test, train
 from tlapp.ui.frame import QUIET, Tab, Top, top
 
+SWITCH_THEME = "() => localStorage.setItem('tlapp-dark', document.body.classList.toggle('dark'))"
+KEEP_THEME = """() => {
+  const dark = localStorage.getItem('tlapp-dark');
+  if (dark !== null && !location.search.includes('__theme')) document.body.classList.toggle('dark', dark === 'true');
+}"""
+
 
 def look() -> dict[str, Any]:
     """Theme and style, for Gradio's launch; fonts are the system's, so nothing is fetched."""
@@ -31,6 +37,7 @@ def build_app() -> gr.Blocks:
         with gr.Row(elem_id="header"):
             gr.HTML("<h1>tlapp</h1><p>Teach a pretrained network your own photos, on your own machine.</p>")
             device = gr.HTML('<p class="tl-device">&nbsp;</p>', elem_id="device")
+            theme = gr.Button("Light / dark", size="sm", scale=0, min_width=100, elem_id="theme")
         below = live.strip()
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("1 Data", id="data"):
@@ -57,6 +64,8 @@ def build_app() -> gr.Blocks:
 
         then(page.load(lambda state: state, mine, mine, **QUIET), data_tab, live_tab, results_tab, test_tab, train_tab)
         page.load(_device, None, device, **QUIET)
+        page.load(None, js=KEEP_THEME)
+        theme.click(None, js=SWITCH_THEME)
         for event in data_tab.changed:
             then(event, data_tab, train_tab)
         for event in train_tab.changed:

@@ -143,9 +143,9 @@ def block_choices(backbone: Backbone) -> list[tuple[str, str]]:
 
 
 def preset_blocks(preset: str, backbone: Backbone) -> list[str]:
-    """The blocks that a preset freezes."""
+    """The blocks that a preset other than auto freezes."""
     names = list(backbone.block_names)
-    return {AUTO: names, EXTRACT: names, LAST: names[:-1], ALL: []}[preset]
+    return {EXTRACT: names, LAST: names[:-1], ALL: []}[preset]
 
 
 def preset_of(frozen: list[str], backbone: Backbone) -> str | None:

@@ -5,7 +5,7 @@ Reads widgets into a plan and hands it to `jobs`. What a run shows while it live
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -15,51 +15,52 @@ from tlapp.plan import AUGMENTATIONS, Plan
 from tlapp.ui import form, pieces, preview, shelf, weights
 from tlapp.ui.frame import QUIET, Mine, Tab
 
+FIRST = catalog.get(catalog.INCLUDED)
+
+
+class Parts(NamedTuple):
+    """The tab's components."""
+
+    strength: gr.Radio
+    sliders: dict[str, gr.Slider]
+    views: gr.HTML
+    back: gr.Button
+    another: gr.Button
+    redraw: gr.Button
+    backbone: gr.Radio
+    weights: weights.Panel
+    preset: gr.Radio
+    blocks: gr.CheckboxGroup
+    words: gr.HTML
+    numbers: dict[str, Any]
+    go: gr.Button
+    why_not: gr.HTML
+    photo: gr.State
+    draw: gr.State
+
+    @property
+    def told(self) -> list[Any]:
+        """What says how the plan stands."""
+        return [self.words, self.go, self.why_not]
+
+    @property
+    def suggested(self) -> list[Any]:
+        """What a suggested plan fills, in the order of `_suggest`."""
+        slides, numbers = self.sliders.values(), self.numbers.values()
+        return [self.backbone, self.blocks, self.strength, *self.weights.shown, *slides, *numbers]
+
 
 def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
     """Lay the tab out; `elsewhere` are components that hold settings in other tabs."""
-    with gr.Row(elem_id="augment"):
-        with gr.Column(scale=5, min_width=300):
-            gr.HTML("<h3>Augment</h3><p>A little different each time, so that the network cannot learn by heart.</p>")
-            strength = gr.Radio(list(AUGMENTATIONS), value="light", label="Strength", elem_id="aug-strength")
-            with gr.Column(elem_id="sliders"):
-                sliders = form.augmentation_sliders()
-        with gr.Column(scale=6, min_width=300):
-            views = gr.HTML(
-                preview.views(None, 0, 0, AUGMENTATIONS["light"], catalog.get(catalog.INCLUDED)), elem_id="preview"
-            )
-            with gr.Row(elem_id="preview-buttons"):
-                back = gr.Button("◀", size="sm", min_width=48, elem_id="photo-back")
-                another = gr.Button("Another photo ▶", size="sm", min_width=120, elem_id="photo-next")
-                redraw = gr.Button("Draw anew", size="sm", min_width=100, elem_id="redraw")
-    photo, draw = gr.State(0), gr.State(0)
-
-    gr.HTML("<h3>Which parts learn</h3>")
-    entry = catalog.get(catalog.INCLUDED)
-    backbone = gr.Radio(form.backbone_choices(), value=entry.name, label="Backbone", elem_id="backbone")
-    panel = weights.build()
-    preset = gr.Radio(list(form.PRESETS), value=form.AUTO, label="Start from", elem_id="preset")
-    blocks = gr.CheckboxGroup(
-        form.block_choices(entry), value=list(entry.block_names), elem_id="blocks",
-        label="Frozen blocks, from the pixels to the classes: ticked stays as it is, unticked learns",
-    )  # fmt: skip
-    words = gr.HTML(elem_id="what-learns")
-    with gr.Accordion("More", open=False, elem_id="more"), gr.Row(elem_id="more-row"):
-        numbers = form.number_fields()
-    go = gr.Button("Train", variant="primary", interactive=False, elem_id="train")
-    why_not = gr.HTML(elem_id="why-not")
-
-    fields = {**elsewhere, **sliders, **numbers, "backbone": backbone, "frozen": blocks, "weights": panel.path}
-    slides = list(sliders.values())
-    told = [words, go, why_not]
-    inputs = {mine, photo, draw, *fields.values()}
+    p = _lay_out()
+    fields = {**elsewhere, **p.sliders, **p.numbers}
+    fields |= {"backbone": p.backbone, "frozen": p.blocks, "weights": p.weights.path}
+    inputs = {mine, p.photo, p.draw, *fields.values()}
 
     @pieces.guarded
     def show(values: dict[Any, Any]) -> str:
-        chosen = form.read_augmentation(values, sliders)
-        return preview.views(
-            shelf.dataset(values[mine]), values[photo], values[draw], chosen, catalog.get(values[backbone])
-        )
+        chosen, entry = form.read_augmentation(values, p.sliders), catalog.get(values[p.backbone])
+        return preview.views(shelf.dataset(values[mine]), values[p.photo], values[p.draw], chosen, entry)
 
     @pieces.guarded
     def tell(values: dict[Any, Any]) -> tuple[Any, ...]:
@@ -69,71 +70,130 @@ def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
             chosen = error
         return preview.summary(shelf.dataset(values[mine]), chosen)
 
-    def name_strength(*values: float) -> str | None:
-        return form.augmentation_name(form.read_augmentation(dict(zip(slides, values, strict=True)), sliders))
-
-    for slider in slides:
-        slider.input(show, inputs, views, **QUIET)
-        slider.release(name_strength, slides, strength, **QUIET).then(tell, inputs, told, **QUIET)
-    strength.input(lambda name: form.slider_values(AUGMENTATIONS[name]), strength, slides, **QUIET).then(
-        show, inputs, views, **QUIET
-    ).then(tell, inputs, told, **QUIET)
-    for button, step in ((back, -1), (another, 1)):
-        button.click(lambda n, by=step: n + by, photo, photo, **QUIET).then(show, inputs, views, **QUIET)
-    redraw.click(lambda n: n + 1, draw, draw, **QUIET).then(show, inputs, views, **QUIET)
-
-    def take_backbone(name: str, chosen: str | None) -> list[Any]:
-        entry = catalog.get(name)
-        frozen = form.preset_blocks(chosen or form.EXTRACT, entry)
-        left = form.EXTRACT if chosen in (None, form.AUTO) else chosen
-        return [gr.CheckboxGroup(form.block_choices(entry), value=frozen), left, "", *weights.state(name)]
-
-    backbone.input(take_backbone, [backbone, preset], [blocks, preset, panel.said, *panel.shown], **QUIET).then(
-        tell, inputs, told, **QUIET
-    ).then(show, inputs, views, **QUIET)
-    blocks.input(lambda on, name: form.preset_of(on, catalog.get(name)), [blocks, backbone], preset, **QUIET)
-    blocks.input(tell, inputs, told, **QUIET)
-    suggested = [backbone, blocks, strength, *panel.shown, *slides, *numbers.values()]
-
-    def suggest(state: Any) -> list[Any]:
-        """Every widget as the suggested plan has it."""
-        found = shelf.dataset(state)
-        chosen = plan.suggest(found) if found else Plan(entry.name, entry.block_names)
-        choices = form.block_choices(catalog.get(chosen.backbone))
-        return [
-            gr.Radio(form.backbone_choices(), value=chosen.backbone),
-            gr.CheckboxGroup(choices, value=list(chosen.frozen)),
-            form.augmentation_name(chosen.augmentation),
-            *weights.state(chosen.backbone),
-            *form.slider_values(chosen.augmentation),
-            *form.number_values(chosen, numbers),
-        ]
-
-    def take_preset(chosen: str, state: Any, name: str) -> list[Any]:
-        if chosen == form.AUTO:
-            return suggest(state)
-        keep = [gr.skip()] * (len(suggested) - 2)
-        return [gr.skip(), form.preset_blocks(chosen, catalog.get(name)), *keep]
-
-    preset.input(take_preset, [preset, mine, backbone], suggested, **QUIET).then(tell, inputs, told, **QUIET).then(
-        show, inputs, views, **QUIET
-    )
-    for component in [*numbers.values(), *elsewhere.values()]:
-        component.change(tell, inputs, told, **QUIET)
-    for event in weights.wire(panel, backbone):
-        event.then(tell, inputs, told, **QUIET)
-
-    def refresh(state: Any) -> list[Any]:
-        return [form.AUTO, 0, *suggest(state)]
-
     @pieces.guarded
     def start(values: dict[Any, Any]) -> dict[str, Any]:
         found = shelf.dataset(values[mine])
         if found is None:
             raise DataError("There are no photos yet. Load them in the Data tab.")
-        run = jobs.start(found, form.read_plan(values, fields))
-        return {**values[mine], "run": run.id}
+        return {**values[mine], "run": jobs.start(found, form.read_plan(values, fields)).id}
 
-    started = go.click(start, inputs, mine, trigger_mode="once", show_progress="hidden")
-    after = [(tell, inputs, told), (show, inputs, views)]
-    return Tab(refresh, [preset, photo, *suggested], [started], after=after)
+    def then_show(event: Any) -> Any:
+        return event.then(show, inputs, p.views, **QUIET)
+
+    def then_tell(event: Any) -> Any:
+        return event.then(tell, inputs, p.told, **QUIET)
+
+    for slider in p.sliders.values():
+        slider.input(show, inputs, p.views, **QUIET)
+    for event in _wire_augmentation(p):
+        then_tell(then_show(event))
+    for event in _wire_views(p):
+        then_show(event)
+    for event in _wire_blocks(p, mine):
+        then_show(then_tell(event))
+    p.blocks.input(tell, inputs, p.told, **QUIET)
+    for component in [*p.numbers.values(), *elsewhere.values()]:
+        component.change(tell, inputs, p.told, **QUIET)
+    for event in weights.wire(p.weights, p.backbone):
+        then_tell(event)
+    started = p.go.click(start, inputs, mine, trigger_mode="once", show_progress="hidden", api_visibility="private")
+
+    def refresh(state: Any) -> list[Any]:
+        return [form.AUTO, 0, *_suggest(p, state)]
+
+    after = [(tell, inputs, p.told), (show, inputs, p.views)]
+    return Tab(refresh, [p.preset, p.photo, *p.suggested], [started], after=after)
+
+
+def _lay_out() -> Parts:
+    with gr.Row(elem_id="augment"):
+        with gr.Column(scale=5, min_width=300):
+            gr.HTML("<h3>Augment</h3><p>A little different each time, so that the network cannot learn by heart.</p>")
+            strength = gr.Radio(list(AUGMENTATIONS), value="light", label="Strength", elem_id="aug-strength")
+            with gr.Column(elem_id="sliders"):
+                sliders = form.augmentation_sliders()
+        with gr.Column(scale=6, min_width=300):
+            views = gr.HTML(preview.views(None, 0, 0, AUGMENTATIONS["light"], FIRST), elem_id="preview")
+            with gr.Row(elem_id="preview-buttons"):
+                back = gr.Button("◀ Back", size="sm", min_width=80, elem_id="photo-back")
+                another = gr.Button("Another photo ▶", size="sm", min_width=120, elem_id="photo-next")
+                redraw = gr.Button("Draw anew", size="sm", min_width=100, elem_id="redraw")
+    gr.HTML("<h3>Which parts learn</h3>")
+    backbone = gr.Radio(form.backbone_choices(), value=FIRST.name, label="Backbone", elem_id="backbone")
+    panel = weights.build()
+    preset = gr.Radio(list(form.PRESETS), value=form.AUTO, label="Start from", elem_id="preset")
+    blocks = gr.CheckboxGroup(
+        form.block_choices(FIRST), value=list(FIRST.block_names), elem_id="blocks",
+        label="Frozen blocks, from the pixels to the classes: ticked stays as it is, unticked learns",
+    )  # fmt: skip
+    words = gr.HTML(elem_id="what-learns")
+    with gr.Accordion("More", open=False, elem_id="more"), gr.Row(elem_id="more-row"):
+        numbers = form.number_fields()
+    go = gr.Button("Train", variant="primary", interactive=False, elem_id="train")
+    why_not = gr.HTML(elem_id="why-not")
+    photo, draw = gr.State(0), gr.State(0)
+    return Parts(
+        strength, sliders, views, back, another, redraw, backbone, panel, preset, blocks, words, numbers, go, why_not,
+        photo, draw,
+    )  # fmt: skip
+
+
+def _wire_augmentation(p: Parts) -> list[Any]:
+    """Named strengths and sliders follow each other."""
+    slides = list(p.sliders.values())
+
+    def name_strength(*values: float) -> str | None:
+        return form.augmentation_name(form.read_augmentation(dict(zip(slides, values, strict=True)), p.sliders))
+
+    events = [slider.release(name_strength, slides, p.strength, **QUIET) for slider in slides]
+    return [
+        *events,
+        p.strength.input(lambda name: form.slider_values(AUGMENTATIONS[name]), p.strength, slides, **QUIET),
+    ]
+
+
+def _wire_views(p: Parts) -> list[Any]:
+    """Another photo, other draws."""
+    steps = [(p.back, p.photo, -1), (p.another, p.photo, 1), (p.redraw, p.draw, 1)]
+    return [button.click(lambda n, by=by: n + by, number, number, **QUIET) for button, number, by in steps]
+
+
+def _wire_blocks(p: Parts, mine: Mine) -> list[Any]:
+    """Backbone, preset and ticks follow each other."""
+
+    def take_backbone(name: str, chosen: str | None) -> list[Any]:
+        entry = catalog.get(name)
+        left = form.EXTRACT if chosen in (None, form.AUTO) else chosen
+        ticks = gr.CheckboxGroup(form.block_choices(entry), value=form.preset_blocks(left, entry))
+        return [ticks, left, "", *weights.state(name)]
+
+    def take_preset(chosen: str, state: Any, name: str) -> list[Any]:
+        if chosen == form.AUTO:
+            return _suggest(p, state)
+        keep = [gr.skip()] * (len(p.suggested) - 2)
+        return [gr.skip(), form.preset_blocks(chosen, catalog.get(name)), *keep]
+
+    def name_preset(frozen: list[str], name: str) -> str | None:
+        return form.preset_of(frozen, catalog.get(name))
+
+    p.blocks.input(name_preset, [p.blocks, p.backbone], p.preset, **QUIET)
+    filled = [p.blocks, p.preset, p.weights.said, *p.weights.shown]
+    return [
+        p.backbone.input(take_backbone, [p.backbone, p.preset], filled, **QUIET),
+        p.preset.input(take_preset, [p.preset, mine, p.backbone], p.suggested, **QUIET),
+    ]
+
+
+def _suggest(p: Parts, state: Any) -> list[Any]:
+    """Every widget as the plan has it that suits the dataset."""
+    found = shelf.dataset(state)
+    chosen = plan.suggest(found) if found else Plan(FIRST.name, FIRST.block_names)
+    choices = form.block_choices(catalog.get(chosen.backbone))
+    return [
+        gr.Radio(form.backbone_choices(), value=chosen.backbone),
+        gr.CheckboxGroup(choices, value=list(chosen.frozen)),
+        form.augmentation_name(chosen.augmentation),
+        *weights.state(chosen.backbone),
+        *form.slider_values(chosen.augmentation),
+        *form.number_values(chosen, p.numbers),
+    ]
