@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tlapp import jobs
-from tlapp.tasks import Task
 from tlapp.ui import serve
 
 if TYPE_CHECKING:
@@ -17,10 +16,9 @@ if TYPE_CHECKING:
 
 
 def build_app() -> gr.Blocks:
-    """The page; torch is imported behind it, as the first person who needs it would wait."""
+    """The page. Torch is imported when the first browser has it before it, so that it comes up at once."""
     from tlapp.ui import app
 
-    Task(lambda report: jobs.device_words())
     return app.build_app()
 
 
