@@ -166,9 +166,16 @@ def own_run(trained, home):
     return Run(home / "runs" / trained.run.id)
 
 
+def model_file(run: Run) -> Path:
+    """Where the model that a run delivered lies."""
+    (path,) = run.path.glob("model-*.safetensors")
+    return path
+
+
 CHROMIUM_FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
 ]  # fmt: skip
 
 

@@ -11,13 +11,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     "errors", "tables", "events", "workspace", "tasks", "images", "intake", "layout", "photos", "dataset", "paper",
-    "demo", "catalog", "plan", "augment|backbones", "features", "train", "estimate", "evaluate", "runs", "figures",
-    "predict", "scoring", "fetching", "sitting", "jobs", "ui.pieces", "ui.frame", "ui.curve", "ui.guard", "ui.serve",
-    "ui.drop", "ui.shelf", "ui.form", "ui.preview", "ui.weights", "ui.data|ui.train|ui.live|ui.results|ui.test",
-    "ui.app", "ui", "commands", "cli",
+    "demo", "catalog", "plan", "seeding", "augment|backbones", "features", "train", "estimate", "evaluate", "runs",
+    "figures", "predict", "scoring", "fetching", "sitting", "jobs", "ui.pieces", "ui.frame", "ui.curve", "ui.guard",
+    "ui.serve", "ui.drop", "ui.shelf", "ui.form", "ui.preview", "ui.weights",
+    "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "commands", "cli",
 ]  # fmt: skip
 RANK = {name: i for i, names in enumerate(ORDER) for name in names.split("|")}
-WITH_TORCH = {"augment", "backbones", "features", "train", "estimate", "evaluate", "predict", "scoring", "sitting"}
+WITH_TORCH = {"seeding", "augment", "backbones", "features", "train", "estimate", "predict", "scoring", "sitting"}
 HEAVY = {"torch", "torchvision", "timm", "safetensors", "sklearn"}
 TREES = {
     ".".join(path.relative_to(ROOT / "tlapp").with_suffix("").parts).removesuffix(".__init__"): ast.parse(

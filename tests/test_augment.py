@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tlapp import catalog, dataset, images
+from tlapp import backbones, catalog, dataset, images
 from tlapp.augment import GREY, Views, view_seed
 from tlapp.features import PLAIN, Photos
 from tlapp.plan import AUGMENTATIONS, Augmentation
@@ -254,3 +255,29 @@ def test_training_learns_from_the_very_views_that_a_preview_draws(make_folder):
             preview = made.draw(data.pixels(index), view_seed(9, data.photos[index].sha256, draw))
             assert torch.equal(row, made.normalise(preview))
     assert torch.equal(photos.inputs([0], PLAIN)[0], made.normalise(made.plain(data.pixels(4))))
+
+
+def test_a_view_is_the_same_while_another_thread_builds_a_network(monkeypatch):
+    """The network is begun in the midst of a view, and goes on building until the view is drawn."""
+    made = Views(AUGMENTATIONS["strong"], RESNET)
+    expected = made.draw(photo(), 5)
+    building, drawn, empty, transform = threading.Event(), threading.Event(), backbones._empty, made._transform
+    other = threading.Thread(target=backbones.build, args=(RESNET, 2))
+
+    def slow_empty(entry):
+        building.set()
+        drawn.wait(10)
+        return empty(entry)
+
+    def slow_transform(pixels):
+        other.start()
+        building.wait(0.5)
+        return transform(pixels)
+
+    monkeypatch.setattr(backbones, "_empty", slow_empty)
+    made._transform = slow_transform
+    try:
+        assert torch.equal(made.draw(photo(), 5), expected)
+    finally:
+        drawn.set()
+        other.join()

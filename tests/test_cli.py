@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SIDES, fill, photo, quick, until, watch
+from conftest import SIDES, fill, model_file, photo, quick, until, watch
+from safetensors.torch import load, save
 
 from tlapp import catalog, dataset, jobs, runs
 from tlapp.cli import main
@@ -120,7 +121,6 @@ BAD_TRAINING = {
     "no such block": (["train", "photos", "--freeze", "layer9"], "no block `layer9`"),
     "misspelt setting": (["train", "photos", "--set", "dropuot=1"], "Did you mean dropout?"),
     "unknown setting": (["train", "photos", "--set", "xyz=1"], "The settings are frozen"),
-    "setting without value": (["train", "photos", "--set", "dropout"], "--set dropout has no value"),
     "setting out of range": (["train", "photos", "--set", "dropout=7"], "dropout is 7; it must be from 0 to 0.95"),
     "setting of another kind": (["train", "photos", "--set", "views=few"], "views is `few`; it must be a whole number"),
     "no epochs": (["train", "photos", "--epochs", "0"], "epochs is 0"),
@@ -204,6 +204,46 @@ def test_a_wrong_command_line_ends_with_2_and_its_usage(capsys, arguments):
     assert err.startswith("usage: tlapp")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "photos", "--set", "dropout"], "--set dropout has no value"),
+        (["weights", "get"], "Name the backbone"),
+    ],
+    ids=["setting without value", "no backbone to fetch"],
+)
+def test_a_command_line_that_is_not_complete_ends_with_2_and_a_sentence(tlapp, photos, arguments, words):
+    code, out, err = tlapp(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"tlapp: {words}")
+
+
+def test_ctrl_c_while_photos_are_read_does_not_speak_of_a_run(tlapp, photos, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dataset, "scan", interrupted)
+    assert refused(tlapp("train", photos)) == "tlapp: Stopped."
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_says_how_to_go_on(tlapp, own_run, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+        yield
+
+    own_run.ask_to_stop()
+    monkeypatch.setattr(jobs, "resume", lambda run: run)
+    monkeypatch.setattr(jobs, "follow", interrupted)
+    assert f"`tlapp resume {own_run.id}` goes on" in refused(tlapp("resume", own_run.id))
+
+
+def test_a_home_folder_that_nobody_has_is_one_sentence(tlapp, photos, monkeypatch):
+    for arguments in (["--test", "~nobody-here/x"], ["--backbone", "resnet18", "--weights", "~nobody-here/x"]):
+        assert "no home folder for the beginning of ~nobody-here/x" in refused(tlapp("train", photos, *arguments))
+    monkeypatch.setenv("TLAPP_HOME", "~nobody-here/x")
+    assert "no home folder for the beginning of ~nobody-here/x" in refused(tlapp("runs"))
+
+
 # --- predict
 
 
@@ -261,6 +301,7 @@ def test_a_csv_holds_no_cell_that_a_spreadsheet_would_run(tlapp, own_run, tmp_pa
     header = json.loads((own_run.path / "plan.json").read_text())
     header["classes"] = ["=1+1", "@sum"]
     (own_run.path / "plan.json").write_text(json.dumps(header))
+    own_run.deliver(save(load(own_run.model()), {"classes": json.dumps(header["classes"])}), own_run.report())
     monkeypatch.chdir(tmp_path)
     photo(Path("+plus.png"), (200, 40, 40), 1)
     photo(Path('a,b\n"c".png'), (40, 40, 200), 2)
@@ -285,7 +326,6 @@ BAD_READING = {
     "no known class": (["evaluate", "latest", "foreign"], "is named as a class of run"),
     "no run to resume": (["resume", "nowhere"], "no run `nowhere`"),
     "nothing to resume": (["resume", "latest"], "is finished; there is nothing to resume"),
-    "no backbone to fetch": (["weights", "get"], "Name the backbone"),
     "no such weights": (["weights", "get", "vgg"], "no backbone `vgg`"),
 }
 
@@ -306,7 +346,7 @@ def test_without_any_run_every_command_says_how_to_begin(tlapp, tmp_path):
 
 
 def test_a_damaged_model_is_one_sentence(tlapp, own_run, photos):
-    path = own_run.path / "model.safetensors"
+    path = model_file(own_run)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -368,6 +408,18 @@ def test_resume_goes_on_from_the_epoch_where_the_run_stopped(tlapp, photos, stop
     assert list(result)[: len(TRAIN_KEYS)] == TRAIN_KEYS
     assert (result["run"], result["state"], result["epochs"]) == (run.id, "finished", 5)
     assert f"Resumed after epoch {stopped.epochs}." in err
+
+
+def test_stop_ends_a_run_and_says_so(tlapp, photos):
+    data = dataset.scan(photos)
+    run = jobs.start(data, quick(data, epochs=10_000, patience=0))
+    until(lambda: any(isinstance(event, EpochFinished) for event in run.events()[0]))
+    code, out, err = tlapp("stop", run.id)
+    assert (code, err) == (0, "")
+    assert f"Run {run.id} was asked to stop." in out
+    watch(run)
+    assert run.state() == "stopped"
+    assert f"Run {run.id} is not running (it is stopped)" in refused(tlapp("stop", run.id))
 
 
 def test_weights_lists_what_is_here_and_get_of_what_is_here_fetches_nothing(tlapp):

@@ -179,3 +179,71 @@ def test_a_second_scan_of_the_same_photos_shares_one_copy(make_folder, home):
     folder = make_folder({"reds": 4, "blues": 4})
     assert dataset.scan(folder).folder == dataset.scan(folder).folder
     assert len([entry for entry in (home / "datasets").iterdir() if entry.is_dir()]) == 1
+
+
+def test_photos_of_one_name_are_all_kept_however_often_more_are_added(make_folder):
+    first, second, third = (dataset.scan(make_folder({"reds": 3, "blues": 3}, name)) for name in "abc")
+    data = dataset.combine([dataset.combine([first, second]), third])
+    assert data.class_counts() == {"blues": 9, "reds": 9}
+    assert len({entry.name for entry in data.photos}) == 18
+    assert data.skipped == ()
+
+
+def test_a_photo_is_not_dropped_for_another_of_the_same_name(make_folder, tmp_path):
+    folder = make_folder({"train/reds": 4, "train/blues": 4})
+    given = make_folder({"reds": 2, "blues": 2}, "other/train")
+    shutil.copy(given / "reds/001.png", folder / "train/reds/000.png")
+    data = dataset.scan(folder, given)
+    assert [(s.name, s.reason) for s in data.skipped] == [("train/reds/000.png", "is a copy of `train/reds/001.png`")]
+    assert [entry.side for entry in data.photos if entry.name == "train/reds/000.png"] == ["test"]
+    assert len(data.photos) == 11
+
+
+def test_photos_added_without_a_test_part_are_said_to_be_for_training(make_folder):
+    split = dataset.scan(make_folder({"train/reds": 4, "train/blues": 4, "test/reds": 2, "test/blues": 2}))
+    loose = dataset.scan(make_folder({"reds": 3, "blues": 3}, "loose"))
+    said = [note for note in dataset.combine([split, loose]).notes if "all for training" in note]
+    assert len(said) == 1
+    assert "comes from the test photos of the others" in said[0]
+    assert not [note for part in ([split, split], [loose, loose]) for note in dataset.combine(part).notes
+                if "all for training" in note]  # fmt: skip
+
+
+def test_a_class_without_test_photos_is_named(make_folder):
+    data = dataset.scan(make_folder({"train/reds": 4, "train/blues": 4, "test/reds": 2}))
+    assert "The score says nothing of `blues`: no test photos there." in data.notes
+    whole = dataset.scan(make_folder({"train/reds": 4, "train/blues": 4, "test/reds": 2, "test/blues": 1}, "whole"))
+    assert not [note for note in whole.notes if "says nothing" in note]
+
+
+@pytest.mark.parametrize("name", ["test", "val"])
+def test_a_folder_of_test_photos_beside_the_classes_is_no_class(make_folder, name):
+    data = dataset.scan(make_folder({"reds": 4, "blues": 4, "greens": 0, f"{name}/reds": 2, f"{name}/blues": 3}))
+    train, validation, test = sides(data)
+    assert data.classes == ("blues", "reds")
+    assert len(test) == 5
+    assert all(entry.startswith(f"{name}/") for entry in test)
+    assert len(train | validation) == 8
+    assert any(f"photos of the {name} folder are the test photos" in note for note in data.notes)
+    assert [note for note in data.notes if "No photos" in note] == [
+        "No photos in the folder `greens`; it is not a class."
+    ]
+
+
+def test_a_class_may_be_called_test_and_hold_folders_of_its_own(make_folder):
+    data = dataset.scan(make_folder({"reds": 4, "blues": 4, "test/old": 2, "test/new": 2}))
+    assert data.class_counts() == {"blues": 4, "reds": 4, "test": 4}
+
+
+@pytest.mark.parametrize("harm", ["no pixels", "half the pixels", "no list", "half the list", "empty"])
+def test_a_second_scan_mends_a_broken_copy(make_folder, harm):
+    folder = make_folder({"reds": 4, "blues": 4})
+    data = dataset.scan(folder)
+    pixels, listed = data.folder / "photos.bin", data.folder / "dataset.json"
+    for path in {"no pixels": [pixels], "no list": [listed], "empty": [pixels, listed]}.get(harm, []):
+        path.unlink()
+    for path in {"half the pixels": [pixels], "half the list": [listed]}.get(harm, []):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    again = dataset.scan(folder)
+    assert again == dataset.load(data.folder) == data
+    assert all(again.pixels(i).shape == (48, 60, 3) for i in range(8))

@@ -54,3 +54,9 @@ def test_the_dictionary_is_plain_and_named_by_class():
 def test_no_photos_is_refused():
     with pytest.raises(ValueError, match="no photos"):
         evaluate.score(np.array([], dtype=np.int64), np.zeros((0, 2)))
+
+
+def test_the_margin_is_half_of_an_interval_of_95_percent():
+    assert evaluate.margin(0.5, 96) == pytest.approx(0.1)
+    assert evaluate.margin(1.0, 16) == pytest.approx(2 * (0.9 * 0.1 / 20) ** 0.5)
+    assert evaluate.margin(0.9, 1000) < evaluate.margin(0.9, 100)

@@ -67,8 +67,7 @@ def test_a_prefix_is_cached_from_where_its_output_is_smaller_than_the_photo(entr
 def test_the_cache_holds_every_view_of_the_training_photos_and_one_of_the_others():
     made = planned(5, views=6)
     assert made.views == 6
-    assert made.megabytes == pytest.approx((6 * 100 + 20) * 512 * 4 / 1e6)
-    assert "6 pre-drawn views" in made.text
+    assert f"6 pre-drawn views of each photo; {(6 * 100 + 20) * 512 * 4 / 1e6:.1f} MB are cached" in made.text
 
 
 def test_without_augmentation_one_view_is_all():
@@ -81,7 +80,6 @@ def test_without_augmentation_one_view_is_all():
 def test_views_are_as_many_as_the_budget_holds(cache_mb, views):
     made = planned(3, views=6, cache_mb=cache_mb)  # 0.4014 MB a view
     assert made.views == views
-    assert made.megabytes <= cache_mb
     assert ("6 did not fit" in made.text) is (0 < views < 6)
     assert ("does not fit cache_mb" in made.text) is (views == 0)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torchvision
 
-from tlapp import backbones, catalog, fetching
+from tlapp import backbones, catalog, fetching, workspace
 from tlapp.errors import WeightsError
 
 WAIT = 60  # seconds until a test that hangs gives up
@@ -124,9 +124,9 @@ def publish(server, monkeypatch):
 
 
 def cached():
-    """Everything in the weights cache, half-written things too."""
+    """Everything in the weights cache, half-written things too, but for the empty file that fetches lock."""
     folder = catalog.weights_folder()
-    return sorted(os.listdir(folder)) if folder.exists() else []
+    return sorted(set(os.listdir(folder)) - {".tlapp-create.lock"}) if folder.exists() else []
 
 
 def refusal(entry, **options):
@@ -162,6 +162,17 @@ def test_fetched_weights_replace_damaged_ones_and_are_not_fetched_again(server, 
 
     assert fetching.fetch(entry) == path
     assert len(server.asked) == 1
+
+
+def test_what_a_killed_fetch_left_is_removed_by_the_next_but_not_what_one_at_work_holds(server, publish, weights):
+    entry = publish(weights)
+    folder = catalog.weights_folder()
+    (folder / ".tlapp-killed").mkdir(parents=True)
+    (folder / ".tlapp-killed" / "half.partial").write_bytes(b"half")
+    with workspace.own_folder(folder, ".tlapp-") as at_work:
+        fetching.fetch(entry)
+        assert at_work.is_dir()
+    assert cached() == [entry.weights_file]
 
 
 @pytest.mark.parametrize(

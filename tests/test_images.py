@@ -198,12 +198,6 @@ def test_the_cameras_orientation_is_applied(kind, orientation, turned):
     assert np.abs(pixels[corners].astype(int) - expected[corners]).max() < 12
 
 
-def test_the_size_told_is_that_in_the_file():
-    data = encoded(flat(size=(600, 300)), "JPEG", exif=turned_by(6))
-    pixels, size = images.load_sized(data)
-    assert (pixels.shape, size) == ((512, 256, 3), (600, 300))
-
-
 def test_the_orientation_is_applied_though_another_field_is_odd():
     exif = turned_by(6)
     exif[0x011A] = 72.0  # then renamed to the camera's model, which is no number

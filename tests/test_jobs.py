@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import SHARED, SIDES, fill, quick, until, watch
+from conftest import SHARED, SIDES, fill, model_file, quick, until, watch
 
 from tlapp import catalog, dataset, jobs, predict, runs, train, workspace
-from tlapp.errors import DataError, RunError, WeightsError
+from tlapp.errors import DataError, RunError, UserError, WeightsError
 from tlapp.events import EpochFinished, Progress, Queued, Resumed, RunFailed, RunFinished, RunStarted, RunStopped
 from tlapp.plan import AUGMENTATIONS, suggest
 from tlapp.runs import Run
@@ -72,7 +72,7 @@ def test_a_run_tells_its_events_in_order_and_leaves_a_model(trained):
     assert sorted(os.listdir(trained.run.path)) == [
         "events.jsonl",
         "lock",
-        "model.safetensors",
+        model_file(trained.run).name,
         "plan.json",
         "report.json",
     ]
@@ -136,6 +136,37 @@ def test_a_resumed_run_ends_with_the_result_of_an_unbroken_one(data, stop_at, lo
     assert stopped.seconds < events[-1].seconds < time.monotonic() - started
 
 
+@pytest.mark.parametrize("epoch", [1, 2, 3, 4])
+def test_a_run_cut_off_between_its_best_and_its_last_state_goes_on_from_the_pair_before(data, monkeypatch, epoch):
+    """Epoch 3 is the first of fine-tuning, which must begin from the best of the head."""
+    unbroken = jobs.start(data, quick(data, **FINE_TUNE))
+    watch(unbroken)
+    save = Run.save
+
+    def cut(run, name, content):
+        if name == "last" and last_epoch(run) == epoch - 1:
+            raise OSError(5, "cut off")
+        save(run, name, content)
+
+    monkeypatch.setattr(Run, "save", cut)
+    run = jobs.start(data, quick(data, **FINE_TUNE))
+    assert isinstance(watch(run)[-1], RunFailed)
+    monkeypatch.setattr(Run, "save", save)
+    events = watch(jobs.resume(run))
+    assert [e.epoch for e in epochs(events)] == [1, 2, 3, 4]
+    assert isinstance(events[-1], RunFinished)
+    assert outcome(run) == outcome(unbroken)
+    assert not list(run.path.glob("*.state"))
+
+
+def test_one_best_state_is_kept_besides_the_last(data, stop_at):
+    stop_at(17)
+    run = jobs.start(data, quick(data, **FINE_TUNE))
+    end = watch(run)[-1]
+    assert end.epochs == 3
+    assert sorted(path.name for path in run.path.glob("*.state")) == [f"best-{end.best_epoch}.state", "last.state"]
+
+
 def test_the_seconds_of_each_sitting_are_counted_once(data):
     run, known, seconds = jobs.start(data, quick(data, **ENDLESS)), 0, [0.0]
     for sitting in range(3):
@@ -175,7 +206,7 @@ def test_a_damaged_saved_state_ends_the_resumed_run_in_a_sentence(data, stop_at)
     stop_at(9)
     run = jobs.start(data, quick(data, epochs=5, batch_size=4))
     watch(run)
-    path = run.path / "last.safetensors"
+    path = run.path / "last.state"
     path.write_bytes(path.read_bytes()[:-1])
     end = watch(jobs.resume(run))[-1]
     assert isinstance(end, RunFailed)
@@ -208,6 +239,17 @@ def test_runs_wait_in_line_and_know_their_place(data, home):
     assert isinstance(events[-1], RunFinished)
     ends = [(run.path / "report.json").stat().st_mtime_ns for run in (first, second, third)]
     assert ends == sorted(ends)
+
+
+def test_a_waiting_run_leaves_those_alone_that_had_ended(data, home, own_run, monkeypatch):
+    with line_held(home):
+        run = jobs.start(data, quick(data))
+        until(lambda: run.events()[0] == [Queued(1)])
+        asked, is_live = [], Run.is_live
+        monkeypatch.setattr(Run, "is_live", lambda run: asked.append(run) or is_live(run))
+        time.sleep(3 * jobs.QUEUE_SECONDS)
+        assert own_run not in asked
+    assert isinstance(watch(run)[-1], RunFinished)
 
 
 def test_a_waiting_run_can_be_stopped_and_the_next_moves_up(data, home):
@@ -278,7 +320,7 @@ def test_a_fault_on_the_thread_becomes_a_sentence_not_a_traceback(data, monkeypa
 def test_a_save_that_the_file_system_refuses_fails_the_run_in_a_sentence(data, home):
     with line_held(home):
         run = jobs.start(data, quick(data))
-        (run.path / "best.safetensors").mkdir()
+        (run.path / "best-1.state").mkdir()
     end = watch(run)[-1]
     assert isinstance(end, RunFailed)
     assert "file system reported a fault" in end.message
@@ -301,6 +343,18 @@ def test_missing_weights_are_refused_at_the_start_and_nothing_is_fetched(data, h
         jobs.start(data, quick(data, backbone="resnet18", frozen=(), weights="nowhere.pth"))
     assert runs.all_runs(home) == []
     assert not (tmp_path / "torch").exists()
+
+
+def test_a_weights_file_in_the_home_folder_is_found(data, home, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copy(catalog.weights_path(catalog.get(catalog.INCLUDED)), tmp_path / "w.pth")
+    with line_held(home):
+        run = jobs.start(data, quick(data, weights="~/w.pth"))
+        assert run.plan.weights == str(tmp_path / "w.pth")
+        jobs.stop(run)
+        watch(run)
+    with pytest.raises(UserError, match="no home folder for the beginning of ~nobody-here"):
+        jobs.start(data, quick(data, weights="~nobody-here/w.pth"))
 
 
 def test_a_weights_file_is_found_again_from_another_folder(data, tmp_path, monkeypatch):

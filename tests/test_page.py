@@ -1,12 +1,14 @@
 """The page in a real browser: from photos to a prediction by mouse, and what must survive on the way."""
 
+import os
 import re
 import shutil
 
 import pytest
-from conftest import drop_on, fill, photo, until
+from conftest import drop_on, fill, photo, quick, until
 
 from tlapp import catalog, dataset, demo, jobs, runs, ui
+from tlapp.events import EpochFinished
 from tlapp.plan import Augmentation
 from tlapp.ui import preview
 
@@ -159,12 +161,17 @@ def test_a_source_that_cannot_be_used_is_answered_by_one_sentence(site, tmp_path
     assert "Traceback" not in site.content()
 
 
-def test_an_error_leaves_the_photos_that_were_there(site, folder, tmp_path):
-    load_path(site, folder)
-    site.locator("#top-data", has_text="16 photos").wait_for()
+def test_an_error_leaves_the_photos_and_settings_that_were_there(site, folder, tmp_path):
+    load(site, folder)
+    site.get_by_label("Fine-tune the last block").check()
+    site.locator("#what-learns", has_text="Fine-tuning from top on").wait_for()
+    tab(site, "1 Data")
     load_path(site, tmp_path / "nowhere")
     site.locator("#reading-progress .tl-error").wait_for()
     assert "16 photos" in site.locator("#top-data").inner_text()
+    tab(site, "2 Train")
+    assert site.get_by_label("Fine-tune the last block").is_checked()
+    assert not site.locator("#blocks input").last.is_checked()
 
 
 def views(page):
@@ -195,6 +202,10 @@ def test_the_preview_follows_a_slider_by_mouse_and_keyboard_to_its_last_value(si
         site.keyboard.press("ArrowLeft")
     assert slider.input_value() == "120"
     until(lambda: views(site) == expected_views(home, 120), 30)
+    assert site.locator("#aug-strength input:checked").count() == 0
+    for _ in range(24):
+        site.keyboard.press("ArrowLeft")
+    until(lambda: site.get_by_label("light").is_checked(), 30)
 
 
 def test_ticks_presets_and_the_sentence_agree(site, folder):
@@ -306,6 +317,38 @@ def test_a_stopped_run_resumes_where_it_was(site, folder, home):
     assert len(runs.all_runs(home)) == 1
 
 
+def test_a_run_started_elsewhere_is_seen_and_stopped(site, folder, home):
+    data = dataset.scan(folder)
+    run = jobs.start(data, quick(data, epochs=9000, patience=0))
+    until(lambda: any(isinstance(event, EpochFinished) for event in run.events()[0]))
+    tab(site, "2 Train")
+    site.locator("#status dd", has_text="of 9000").first.wait_for()
+    site.locator("#strip-stop").click()
+    until(lambda: run.state() == "stopped", 30)
+    site.locator("#status", has_text="Stopped after epoch").wait_for()
+
+
+def test_a_damaged_run_is_named_and_spoils_no_other(site, own_run, home):
+    other = home / "runs" / "0002-aaaaaa"
+    shutil.copytree(own_run.path, other)
+    (other / "report.json").write_text("{")
+    tab(site, "3 Results")
+    site.locator(".tl-score").wait_for()
+    assert "0002-aaaaaa" in site.locator("#runs").inner_text()
+    assert own_run.id in site.locator("#top-results").inner_text()
+
+
+def test_results_are_taken_home_as_files(site, own_run, tmp_path):
+    tab(site, "3 Results")
+    site.locator("#make-files").click()
+    for label, start in (("Curves (PNG)", b"\x89PNG"), ("Confusion matrix (PNG)", b"\x89PNG"),
+                         ("Predictions (CSV)", b"file,class"), ("Report (JSON)", b"{")):  # fmt: skip
+        with site.expect_download() as download:
+            site.get_by_role("button", name=label).click()
+        download.value.save_as(tmp_path / "file")
+        assert (tmp_path / "file").read_bytes().startswith(start), label
+
+
 def test_a_second_run_waits_and_says_so(site, folder, home):
     start_long(site, folder)
     site.locator("#train").click()
@@ -350,6 +393,7 @@ def test_hostile_names_are_shown_literally_everywhere(site, tmp_path, home):
     site.locator("#train").click()
     site.locator("#to-test").wait_for()
     tab(site, "3 Results")
+    site.locator(".tl-confusion").wait_for()
     heads = site.locator(".tl-confusion tbody th").all_text_contents()
     assert set(heads) == set(HOSTILE)
     tab(site, "4 Test")
@@ -358,6 +402,27 @@ def test_hostile_names_are_shown_literally_everywhere(site, tmp_path, home):
     assert set(site.locator(".tl-prob span:first-child").all_inner_texts()) == set(HOSTILE)
     assert not dialogs
     assert site.locator("img[src=x]").count() == 0
+
+
+def test_names_that_are_not_utf8_are_shown_as_escapes_and_break_nothing(site, tmp_path, home):
+    name = os.fsdecode(b"caf\xe9")
+    fill(tmp_path / "photos", {"reds": 6, name: 6})
+    load(site, tmp_path / "photos")
+    tab(site, "1 Data")
+    assert site.locator(".tl-name").all_inner_texts() == [r"caf\udce9", "reds"]
+    site.locator("#change > button").click()
+    site.locator("#class-out input").click()
+    site.get_by_role("option", name=r"caf\udce9").wait_for()
+    site.keyboard.press("Escape")
+    tab(site, "2 Train")
+    set_numbers(site, epochs="1")
+    site.locator("#train").click()
+    site.locator("#to-test").click()
+    site.locator("#try-test-photo").click()
+    site.locator(".tl-prob", has_text=r"caf\udce9").wait_for()
+    site.reload()
+    tab(site, "3 Results")
+    site.locator(".tl-confusion").wait_for()
 
 
 def test_photos_are_tested_one_or_several_and_an_unreadable_one_is_named(site, own_run, tmp_path):
@@ -374,6 +439,15 @@ def test_photos_are_tested_one_or_several_and_an_unreadable_one_is_named(site, o
     site.locator(".tl-answers tbody tr").nth(1).wait_for()
     assert "broken.jpg is a text file, not a photo" in site.locator("#answers .tl-error").inner_text()
     assert site.locator(".tl-answers tbody tr").count() == 2
+
+
+def test_a_photo_is_taken_with_the_camera(site, own_run):
+    site.context.grant_permissions(["camera"])
+    tab(site, "4 Test")
+    site.locator("#camera-box > button").click()
+    site.get_by_role("button", name=re.compile("Click to Access Webcam|access webcam", re.I)).click()
+    site.locator("#camera button[aria-label='capture photo']").click()
+    site.locator(".tl-answer .tl-file", has_text="camera").wait_for()
 
 
 def test_a_photo_is_pasted(site, own_run):

@@ -26,6 +26,7 @@ def test_json_round_trip_is_exact():
         ({"frozen": "layer9"}, "layer9"),
         ({"augmentation": "wild"}, "augmentation"),
         ({"augmentation.rotation": "400"}, "rotation"),
+        ({"split_seed": "-1"}, "split_seed is -1"),
         ({"test_fraction": "0.5", "validation_fraction": "0.5"}, "too few"),
     ],
 )
@@ -65,6 +66,16 @@ def test_suggestions_follow_the_size_of_the_data(make_folder):
     small = plan.suggest(dataset.scan(make_folder({"reds": 12, "blues": 4})))
     assert (small.backbone, small.views, small.batch_size) == ("efficientnet_lite0", 8, 8)
     assert small.class_weighting == "balanced"
-    even = plan.suggest(dataset.scan(make_folder({"reds": 30, "blues": 30}, "even")))
+    even = plan.suggest(dataset.scan(make_folder({"reds": 32, "blues": 31}, "even")))
     assert (even.views, even.batch_size, even.class_weighting) == (4, 32, "none")
     assert even.head_only
+
+
+def test_suggestions_do_not_count_test_photos(make_folder):
+    held_back = plan.suggest(dataset.scan(make_folder({"reds": 30, "blues": 30})))
+    assert (held_back.views, held_back.batch_size) == (8, 8)  # 48 are left when the test photos are drawn
+    apart = {"train/reds": 15, "train/blues": 14, "test/reds": 2, "test/blues": 28}
+    few = plan.suggest(dataset.scan(make_folder(apart, "apart")))
+    assert (few.views, few.batch_size, few.class_weighting) == (8, 8, "none")
+    uneven = {"train/reds": 9, "train/blues": 3, "test/reds": 1, "test/blues": 7}
+    assert plan.suggest(dataset.scan(make_folder(uneven, "uneven"))).class_weighting == "balanced"

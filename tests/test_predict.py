@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import fill, photo
+from conftest import fill, model_file, photo
+from safetensors.torch import load, save
 
 from tlapp import images, predict, runs, scoring
 from tlapp.errors import DataError, RunError
@@ -83,9 +84,7 @@ def test_no_photos_give_no_answers(trained):
 
 
 def test_the_loaded_weights_are_those_delivered(trained):
-    from safetensors.torch import load
-
-    saved = load((trained.run.path / "model.safetensors").read_bytes())
+    saved = load(model_file(trained.run).read_bytes())
     loaded = predict.load(trained.run).model.state_dict()
     assert saved.keys() == loaded.keys()
     assert all(torch.equal(saved[name], loaded[name]) for name in saved)
@@ -99,11 +98,26 @@ def test_a_model_that_does_not_fit_its_plan_is_refused_in_a_sentence(own_run):
         predict.load(own_run)
 
 
+@pytest.mark.parametrize("classes", [["reds", "blues"], ["blues", "greens"]], ids=["another order", "another name"])
+def test_a_model_made_for_other_classes_is_refused_in_a_sentence(own_run, classes):
+    header = json.loads((own_run.path / "plan.json").read_text())
+    (own_run.path / "plan.json").write_text(json.dumps({**header, "classes": classes}))
+    with pytest.raises(RunError, match="made for other classes"):
+        predict.load(own_run)
+
+
+def test_a_model_that_carries_no_classes_is_refused(own_run):
+    model = save(load(own_run.model()))
+    own_run.deliver(model, {"accuracy": 1.0})
+    with pytest.raises(RunError, match="does not fit its plan"):
+        predict.load(own_run)
+
+
 def test_a_pickle_in_place_of_the_model_is_refused(own_run):
-    torch.save({"a": torch.zeros(1)}, own_run.path / "model.safetensors")
+    torch.save({"a": torch.zeros(1)}, model_file(own_run))
     with pytest.raises(RunError, match="damaged"):
         predict.load(own_run)
-    data = (own_run.path / "model.safetensors").read_bytes()
+    data = model_file(own_run).read_bytes()
     own_run.deliver(data, {"accuracy": 1.0})
     with pytest.raises(RunError, match="does not fit its plan"):
         predict.load(own_run)

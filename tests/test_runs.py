@@ -9,7 +9,7 @@ import sys
 import threading
 
 import pytest
-from conftest import until
+from conftest import model_file, until
 
 from tlapp import runs, workspace
 from tlapp.errors import RunError
@@ -128,6 +128,35 @@ def test_a_delivery_that_fails_half_way_leaves_the_previous_model(make_run, smal
     assert run.report()["accuracy"] == 1.0
 
 
+def test_a_second_delivery_whose_report_fails_leaves_the_previous_model_usable(make_run, small_disk):
+    run = make_run(FINISHED, model=True)
+    small_disk()
+    with pytest.raises(OSError, match="large"):
+        run.deliver(b"other weights", {"accuracy": 0.5, "photos": "x" * 100_000})
+    assert run.model() == b"weights"
+    assert run.report()["accuracy"] == 1.0
+
+
+def test_a_second_delivery_replaces_the_first(make_run):
+    run = make_run(FINISHED, model=True)
+    run.deliver(b"other weights", {"accuracy": 0.5})
+    assert run.model() == model_file(run).read_bytes() == b"other weights"
+    assert run.report()["accuracy"] == 0.5
+    run.deliver(b"other weights", {"accuracy": 0.6})
+    assert run.model() == b"other weights"
+
+
+def test_states_are_dropped_but_for_those_named(make_run):
+    run = make_run(FINISHED, model=True)
+    for name in ("best-1", "best-12", "last"):
+        run.save(name, b"state")
+    run.drop_states(but=("last", "best-12"))
+    assert [run.read(name) for name in ("best-1", "best-12", "last")] == [None, b"state", b"state"]
+    run.drop_states()
+    assert not list(run.path.glob("*.state"))
+    assert run.model() == b"weights"
+
+
 def test_a_write_cut_off_by_an_exception_leaves_the_previous_file(tmp_path):
     path = tmp_path / "file"
     workspace.write_atomic(path, b"previous")
@@ -145,7 +174,7 @@ def test_a_write_cut_off_by_an_exception_leaves_the_previous_file(tmp_path):
 def test_whoever_reads_while_a_file_is_replaced_reads_the_whole_previous_one(make_run):
     run = make_run()
     run.save("best", b"previous")
-    with open(run.path / "best.safetensors", "rb") as reader:
+    with open(run.path / "best.state", "rb") as reader:
         run.save("best", b"next")
         assert reader.read().endswith(b"previous")
     assert run.read("best") == b"next"
@@ -159,7 +188,7 @@ def flip_a_bit(path, position):
 
 def test_one_flipped_bit_in_the_model_is_refused(make_run):
     run = make_run(FINISHED, model=True)
-    flip_a_bit(run.path / "model.safetensors", 3)
+    flip_a_bit(model_file(run), 3)
     with pytest.raises(RunError, match=f"model of run {run.id} is damaged"):
         run.model()
 
@@ -168,7 +197,7 @@ def test_one_flipped_bit_in_the_model_is_refused(make_run):
 def test_one_flipped_bit_in_the_saved_state_is_refused(make_run, position):
     run = make_run()
     run.save("last", bytes(100))
-    flip_a_bit(run.path / "last.safetensors", position)
+    flip_a_bit(run.path / "last.state", position)
     with pytest.raises(RunError, match=f"saved state of run {run.id} is damaged"):
         run.read("last")
 
@@ -176,7 +205,7 @@ def test_one_flipped_bit_in_the_saved_state_is_refused(make_run, position):
 def test_an_empty_saved_state_is_refused_in_a_sentence(make_run):
     run = make_run()
     run.save("last", bytes(100))
-    (run.path / "last.safetensors").write_bytes(b"")
+    (run.path / "last.state").write_bytes(b"")
     with pytest.raises(RunError, match=f"saved state of run {run.id} is damaged"):
         run.read("last")
 
@@ -256,6 +285,14 @@ def test_latest_without_a_finished_run_is_a_sentence(make_run, home):
     make_run(RunStopped(1, 1), model=True)
     with pytest.raises(RunError, match="no finished run yet"):
         runs.find(home, "latest")
+
+
+def test_latest_reads_no_run_older_than_it(make_run, home, monkeypatch):
+    _old, newest, stopped = make_run(FINISHED, model=True), make_run(FINISHED, model=True), make_run(RunStopped(1, 1))
+    asked, ask = [], Run.has_model
+    monkeypatch.setattr(Run, "has_model", lambda run: asked.append(run) or ask(run))
+    assert runs.find(home, "latest") == newest
+    assert asked == [stopped, newest]
 
 
 def test_latest_passes_over_a_run_with_a_damaged_record(make_run, home):
@@ -366,11 +403,11 @@ def test_a_run_of_another_process_is_live_until_that_process_is_killed(make_run,
         after = make_run()
         assert run.is_live()
         assert run.state() == "running"
-        assert [runs.live_before(home, r) for r in (before, run, after)] == [0, 0, 1]
+        assert [runs.live_before(home, r) for r in (before, run, after)] == [[], [], [run]]
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
         child.stdout.close()
     until(lambda: not run.is_live(), 5)
     assert run.state() == "interrupted"
-    assert runs.live_before(home, after) == 0
+    assert runs.live_before(home, after) == []

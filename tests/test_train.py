@@ -344,3 +344,30 @@ def test_a_run_that_patience_ended_does_not_go_on_when_resumed(data):
     assert not epochs(events)
     assert later.epoch == state.epoch
     assert same(snapshot(again), snapshot(model))
+
+
+@pytest.mark.parametrize("settings", [RESTLESS | {"patience": 3}, {"frozen": BUT_TOP}], ids=["patience", "all epochs"])
+def test_a_resume_with_nothing_left_to_learn_caches_nothing(data, settings):
+    plan = quick(data, **settings)
+    model, _, state = learn(data, plan)
+    again, events, _ = learn(data, plan, copy.deepcopy(state))
+    assert events == []
+    assert same(snapshot(again), snapshot(model))
+
+
+def test_the_time_left_is_known_once_an_epoch_of_the_last_phase_was_timed(data):
+    left = [(e.phase, e.seconds_left) for e in epochs(learn(data, quick(data, frozen=BUT_TOP, epochs=5))[1])]
+    assert left[:2] == [("head", None)] * 2
+    assert all(phase == "fine-tune" and seconds > 0 for phase, seconds in left[2:4])
+    assert left[4] == ("fine-tune", 0)
+    assert all(event.seconds_left is not None for event in epochs(learn(data, quick(data))[1]))
+
+
+def test_views_for_the_head_are_as_many_as_the_budget_holds_and_one_at_least(data):
+    def drawn(cache_mb):
+        plan = quick(data, frozen=BLOCKS[1:], epochs=2, views=64, augmentation=Augmentation(), cache_mb=cache_mb)
+        totals = [e.total for e in learn(data, plan)[1] if isinstance(e, Progress) and "for the head" in e.stage]
+        return totals[0] // 8
+
+    assert drawn(0) == 1
+    assert drawn(1) == 23  # 1,280 numbers a view; 195 fit, of which 4 are of the validation photos

@@ -7,7 +7,6 @@ datasets or networks beyond the preprocessing numbers of the catalogue.
 from __future__ import annotations
 
 import hashlib
-import threading
 
 import numpy as np
 import torch
@@ -16,11 +15,9 @@ from torchvision.transforms import v2
 from tlapp import images
 from tlapp.catalog import Backbone
 from tlapp.plan import Augmentation
+from tlapp.seeding import seeded
 
 GREY = 127
-# torchvision's transforms draw from torch's global generator: seeding it and drawing must not be interleaved
-# with another thread's (a preview beside a training).
-_global_generator = threading.Lock()
 
 
 class Views:
@@ -48,8 +45,7 @@ class Views:
         """The random view that `seed` means, always the same: uint8 (3, crop, crop)."""
         if self.augmentation.is_off:
             return self.plain(pixels)
-        with _global_generator, torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed):
             return self._transform(_tensor(pixels))
 
     def normalise(self, view: torch.Tensor) -> torch.Tensor:

@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tlapp import catalog
+from tlapp import catalog, workspace
 from tlapp.catalog import Backbone
 from tlapp.errors import WeightsError, printable
+from tlapp.seeding import seeded
 
 _FINAL = ("fc.", "classifier.", "_fc.")
 _COUNT = "num_batches_tracked"
@@ -129,8 +130,7 @@ class Classifier(nn.Module):
 
 def build(entry: Backbone, n_classes: int, *, dropout: float = 0.0, seed: int = 0) -> Classifier:
     """The network without pretrained weights: to be filled, or for tests of shapes and freezing."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         return Classifier(entry, _split(entry, _empty(entry)), n_classes, dropout)
 
 
@@ -146,10 +146,9 @@ def load(
     Raises:
         WeightsError: missing, damaged or foreign weights.
     """
-    path = Path(weights).expanduser() if weights else catalog.check_weights(entry)
+    path = workspace.expand(weights) if weights else catalog.check_weights(entry)
     state = _read(path, entry)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         network = _empty(entry)
         _fill(network, state, entry, path)
         return Classifier(entry, _split(entry, network), n_classes, dropout)

@@ -1,7 +1,6 @@
 """The command line: options, and what becomes of errors. The commands themselves are in `commands`.
 
-Exit codes: 0 done, 1 the input or the
-machine did not allow it (one sentence says why), 2 a wrong command line.
+Exit codes: 0 done, 1 the input or the machine did not allow it (one sentence says why), 2 a wrong command line.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from collections.abc import Callable, Sequence
 
 import tlapp
 from tlapp import catalog, commands, workspace
-from tlapp.errors import UserError, explain_oserror
+from tlapp.errors import UsageError, UserError, explain_oserror
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code (0 or 1; argparse exits with 2 by itself)."""
+    """Run one command; returns its exit code, except that argparse exits with 2 by itself."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -29,7 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        return commands.refuse("Stopped. What a run had learned is kept; `tlapp runs` lists it.")
+        return commands.refuse("Stopped.")
+    except UsageError as error:
+        commands.refuse(str(error))
+        return 2
     except UserError as error:
         return commands.refuse(str(error))
     except OSError as error:
@@ -78,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     resume = command("resume", commands.resume, "Go on with a stopped or interrupted run.")
     resume.add_argument("name", metavar="RUN", help=run_help)
     _json_option(resume)
+
+    stop = command("stop", commands.stop, "Ask a running or waiting run to stop and keep its best so far.")
+    stop.add_argument("name", metavar="RUN", help="run id or number, or run folder")
 
     weights = command("weights", commands.weights, "List the backbones, or fetch one's weights.")
     weights.add_argument("action", choices=("list", "get"), nargs="?", default="list")

@@ -20,7 +20,7 @@ from rich.progress import Progress as Bar
 from tlapp import catalog, fetching, intake, jobs, runs, tables, workspace
 from tlapp import dataset as datasets
 from tlapp import plan as plans
-from tlapp.errors import DataError, RunError, UserError, printable
+from tlapp.errors import DataError, RunError, UsageError, UserError, printable
 from tlapp.events import EpochFinished, Progress, Queued, Resumed, RunFailed, RunStarted, RunStopped
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def refuse(sentence: str) -> int:
     return 1
 
 
-# --- train and resume
+# --- train, resume and stop
 
 
 def train(options: argparse.Namespace) -> int:
@@ -49,7 +49,9 @@ def train(options: argparse.Namespace) -> int:
     with _bar() as bar:
         task = bar.add_task("reading photos", total=None)
         dataset = datasets.scan(
-            options.folder, options.test, report=lambda done, total, _: bar.update(task, completed=done, total=total)
+            options.folder,
+            workspace.expand(options.test) if options.test else None,
+            report=lambda done, total, _: bar.update(task, completed=done, total=total),
         )
     _describe(dataset)
     plan = plans.suggest(dataset, choice.backbone.name).with_settings(settings)
@@ -61,7 +63,7 @@ def _settings(options: argparse.Namespace) -> dict[str, str]:
     for text in options.set:
         key, equals, value = text.partition("=")
         if not equals:
-            raise UserError(f"--set {printable(text)} has no value. Write --set key=value, as in --set dropout=0.3.")
+            raise UsageError(f"--set {printable(text)} has no value. Write --set key=value, as in --set dropout=0.3.")
         settings[key.strip()] = value.strip()
     named = {"frozen": options.freeze, "epochs": options.epochs, "seed": options.seed, "weights": options.weights}
     return settings | {key: str(value) for key, value in named.items() if value not in (None, "")}
@@ -104,6 +106,16 @@ def resume(options: argparse.Namespace) -> int:
     return _watch(jobs.resume(_find(options.name)), options.json, None)
 
 
+def stop(options: argparse.Namespace) -> int:
+    """Ask a run, of this process or another, to stop."""
+    run = _find(options.name)
+    if not run.is_live():
+        raise RunError(f"Run {run.id} is not running (it is {run.state()}), so there is nothing to stop.")
+    jobs.stop(run)
+    print(f"Run {run.id} was asked to stop. What it has learned is kept; `tlapp resume {run.id}` goes on.")
+    return 0
+
+
 def _watch(run: runs.Run, as_json: bool, n_skipped: int | None) -> int:
     """Show a run until it ends; Ctrl-C stops it, keeping the best."""
     _say(f"Run {run.id}")
@@ -119,7 +131,7 @@ def _watch(run: runs.Run, as_json: bool, n_skipped: int | None) -> int:
                 break
             except KeyboardInterrupt:
                 if run.stop_asked():
-                    raise
+                    return refuse(f"Left at once. What the run had learned is kept: `tlapp resume {run.id}` goes on.")
                 jobs.stop(run)
                 bar.console.print("Stopping; the best so far is kept. Press Ctrl-C again to leave at once.")
                 stream = jobs.follow(run)
@@ -207,7 +219,9 @@ def predict(options: argparse.Namespace) -> int:
             bar.advance(task)
     unreadable = [answer for answer in answers if isinstance(answer, predict.Unreadable)]
     if options.csv:
-        workspace.write_atomic(Path(options.csv).absolute(), _csv(answers, run.classes).encode("utf-8", "replace"))
+        workspace.write_atomic(
+            workspace.expand(options.csv).absolute(), _csv(answers, run.classes).encode("utf-8", "replace")
+        )
     if options.json:
         print(json.dumps([_answer_dict(answer) for answer in answers]))
     else:
@@ -305,7 +319,7 @@ def weights(options: argparse.Namespace) -> int:
     """List the backbones, or fetch the weights of one."""
     if options.action == "get":
         if not options.backbone:
-            raise UserError(f"Name the backbone to fetch: {', '.join(catalog.BACKBONES)}.")
+            raise UsageError(f"Name the backbone to fetch: {', '.join(catalog.BACKBONES)}.")
         path = _fetch(catalog.get(options.backbone))
         print(json.dumps({"backbone": options.backbone, "path": str(path)}) if options.json else f"Weights: {path}")
         return 0

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, count, islice
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,10 @@ from tlapp.photos import Dataset, Photo, Skipped, Split
 
 SCHEMA = 1
 FEW = 15
+_FILES = ("photos.bin", "dataset.json")
+_ALL_FOR_TRAINING = (
+    "Photos that came without a test part are all for training; the score comes from the test photos of the others."
+)
 
 
 Report = Callable[[int, int, str], None]
@@ -67,7 +71,7 @@ def load(folder: Path) -> Dataset:
     """A dataset from its copy in the workspace. Raises DataError."""
     try:
         values = json.loads((folder / "dataset.json").read_bytes())
-        photos = tuple(Photo(**{**p, "original_size": tuple(p["original_size"])}) for p in values["photos"])
+        photos = tuple(Photo(**p) for p in values["photos"])
         skipped = tuple(Skipped(**s) for s in values["skipped"])
         classes, notes = tuple(values["classes"]), tuple(values["notes"])
         return Dataset(values["source"], classes, photos, skipped, notes, folder)
@@ -78,11 +82,15 @@ def load(folder: Path) -> Dataset:
 def combine(parts: Sequence[Dataset], without: Sequence[str] = (), home: Path | None = None) -> Dataset:
     """One dataset of the photos of several, less the classes named; the parts stay as they are.
 
-    Byte-identical photos are dealt with as in `scan`. Raises DataError if what is left cannot be trained on.
+    Byte-identical photos are dealt with as in `scan`. Where some parts have test photos, all of the others are for
+    training. Raises DataError if what is left cannot be trained on.
     """
     store = (home or workspace.home()) / "datasets"
     skipped = [s for part in parts for s in part.skipped]
-    notes = list(dict.fromkeys(n for part in parts for n in part.notes if n not in _advice(part)))
+    notes = [note for part in parts for note in part.notes if note not in _advice(part)]
+    if len({_has_test(part.photos) for part in parts}) > 1:
+        notes.append(_ALL_FOR_TRAINING)
+    notes = list(dict.fromkeys(notes))
     source = " + ".join(dict.fromkeys(part.source for part in parts))
     with workspace.own_folder(store, ".incoming-") as incoming:
         found = _without_copies(_copy_pixels(parts, without, incoming), skipped, notes)
@@ -92,18 +100,25 @@ def combine(parts: Sequence[Dataset], without: Sequence[str] = (), home: Path | 
 
 def _copy_pixels(parts: Sequence[Dataset], without: Sequence[str], folder: Path) -> list[tuple[str, Photo]]:
     """All photos but those of some classes, one file of pixels after the other; names told apart."""
-    found: dict[str, tuple[str, Photo]] = {}
+    found: list[tuple[str, Photo]] = []
+    taken: set[str] = set()
     with open(folder / "photos.bin", "wb") as out:
-        for number, part in enumerate(parts, start=1):
+        for part in parts:
             for index, photo in enumerate(part.photos):
                 class_name = part.classes[photo.label]
                 if class_name not in without:
-                    name = f"{photo.name} ({number})" if photo.name in found else photo.name
-                    found[name] = (class_name, dataclasses.replace(photo, name=name, offset=out.tell()))
+                    name = _free_name(photo.name, taken)
+                    taken.add(name)
+                    found.append((class_name, dataclasses.replace(photo, name=name, offset=out.tell())))
                     out.write(part.pixels(index).data)
         out.flush()
         os.fsync(out.fileno())
-    return list(found.values())
+    return found
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    numbered = (f"{name} ({number})" for number in count(2))
+    return next(free for free in chain([name], numbered) if free not in taken)
 
 
 def _ingest(
@@ -136,9 +151,7 @@ def _ingest(
                         side = "validation"  # with test photos given, val/ is what choices are made on
                     name = f"{root.name}/{placed.file.name}" if root is test else placed.file.name
                     height, width = decoded.pixels.shape[:2]
-                    photo = Photo(
-                        name, -1, side, decoded.sha256, height, width, out.tell(), decoded.size, decoded.n_bytes
-                    )  # fmt: skip
+                    photo = Photo(name, -1, side, decoded.sha256, height, width, out.tell())
                     found.append((placed.class_name, photo))
                     out.write(decoded.pixels.data)
         out.flush()
@@ -150,19 +163,17 @@ def _ingest(
 @dataclass(frozen=True)
 class _Decoded:
     pixels: np.ndarray
-    size: tuple[int, int]
     sha256: str
-    n_bytes: int
 
 
 def _decode(placed: Placed) -> _Decoded | str:
     """A photo, or the reason why not."""
     try:
         data = placed.file.read()
-        pixels, size = images.load_sized(data)
+        pixels = images.load(data)
     except PictureError as error:
         return str(error)
-    return _Decoded(np.ascontiguousarray(pixels), size, hashlib.sha256(data).hexdigest(), len(data))
+    return _Decoded(np.ascontiguousarray(pixels), hashlib.sha256(data).hexdigest())
 
 
 def _decode_all(placed: list[Placed], report: Report | None) -> Iterator[tuple[Placed, _Decoded | str]]:
@@ -186,24 +197,21 @@ def _without_copies(
 ) -> list[tuple[str, Photo]]:
     """One of each byte-identical photo: the test photo before others; none where its classes disagree."""
     order = {"test": 0, "validation": 1, "train": 2, "": 3}
-    same: dict[str, list[tuple[str, Photo]]] = {}
-    for entry in sorted(found, key=lambda e: order[e[1].side]):
-        same.setdefault(entry[1].sha256, []).append(entry)
-    dropped: set[str] = set()
-    for group in same.values():
-        if len({name for name, _ in group}) > 1:
-            names = sorted({name for name, _ in group})
-            for _, photo in group:
-                dropped.add(photo.name)
-                reason = f"stands in {some(names)} with the same bytes, so its class is unknown; keep one"
-                skipped.append(Skipped(photo.name, reason))
+    same: dict[str, list[int]] = {}
+    for position in sorted(range(len(found)), key=lambda i: order[found[i][1].side]):
+        same.setdefault(found[position][1].sha256, []).append(position)
+    dropped: dict[int, str] = {}
+    for first, *others in same.values():
+        names = sorted({found[i][0] for i in (first, *others)})
+        if len(names) > 1:
+            reason = f"stands in {some(names)} with the same bytes, so its class is unknown; keep one"
+            dropped |= dict.fromkeys((first, *others), reason)
         else:
-            for _, photo in group[1:]:
-                dropped.add(photo.name)
-                skipped.append(Skipped(photo.name, f"is a copy of `{group[0][1].name}`"))
+            dropped |= dict.fromkeys(others, f"is a copy of `{found[first][1].name}`")
+    skipped += [Skipped(found[i][1].name, reason) for i, reason in dropped.items()]
     if dropped:
         notes.append(f"{_count(len(dropped), 'photo')} left out as exact copies of others.")
-    return [entry for entry in found if entry[1].name not in dropped]
+    return [entry for i, entry in enumerate(found) if i not in dropped]
 
 
 def _finish(
@@ -246,9 +254,18 @@ def _advice(dataset: Dataset) -> list[str]:
     if few:
         advice.append(f"Below {FEW} photos a class the score says little: {some(few)}.")
     advice += _lookalikes(dataset.classes)
-    if not any(photo.side == "test" for photo in dataset.photos):
+    if not _has_test(dataset.photos):
         advice.append("A part of each class is held back as test photos: the score comes from these alone.")
+        return advice
+    tested = {dataset.classes[photo.label] for photo in dataset.photos if photo.side == "test"}
+    untested = [name for name in dataset.classes if name not in tested]
+    if untested:
+        advice.append(f"The score says nothing of {some(untested)}: no test photos there.")
     return advice
+
+
+def _has_test(photos: Sequence[Photo]) -> bool:
+    return any(photo.side == "test" for photo in photos)
 
 
 def _lookalikes(classes: tuple[str, ...]) -> list[str]:
@@ -260,18 +277,32 @@ def _lookalikes(classes: tuple[str, ...]) -> list[str]:
 
 
 def _keep(dataset: Dataset, store: Path) -> Dataset:
-    """Move the finished copy to its place, named by its content; an equal copy that is there already stays."""
+    """Move the finished copy to its place, named by its content; an equal copy that is there already stays.
+
+    One that is there but broken gets the new files, one by one, so that whoever reads it meanwhile is not disturbed.
+    """
     text = _to_json(dataset).encode("ascii")
     workspace.write_atomic(dataset.folder / "dataset.json", text)
     final = store / hashlib.sha256(text).hexdigest()[:16]
-    if not (final / "dataset.json").is_file():
+    if not _is_same(final, dataset.folder):
         try:
             os.rename(dataset.folder, final)
-            workspace.sync_folder(store)
         except OSError:
-            if not (final / "dataset.json").is_file():  # not merely another process that was first
+            if not final.is_dir():
                 raise
+            for name in _FILES:
+                os.replace(dataset.folder / name, final / name)
+            workspace.sync_folder(final)
+        workspace.sync_folder(store)
     return dataclasses.replace(dataset, folder=final)
+
+
+def _is_same(folder: Path, new: Path) -> bool:
+    """Whether `folder` holds all that the new copy does, going by the sizes of its files."""
+    try:
+        return all((folder / name).stat().st_size == (new / name).stat().st_size for name in _FILES)
+    except OSError:
+        return False
 
 
 def _to_json(dataset: Dataset) -> str:

@@ -8,6 +8,7 @@
     ├── PlanError           a setting that is not valid
     ├── WeightsError        pretrained weights that are missing, damaged or could not be fetched
     ├── RunError            a run that does not exist, is damaged, or cannot do what was asked
+    ├── UsageError          a command line that is not complete
     ├── TrainingDiverged    the loss became infinite or not a number
     └── OutOfMemory         the machine's or the GPU's memory did not suffice
 
@@ -18,6 +19,7 @@ is on the page and on the terminal. Any other exception is a fault of this progr
 from __future__ import annotations
 
 import errno
+import re
 
 
 class UserError(Exception):
@@ -44,6 +46,10 @@ class RunError(UserError):
     """A run that does not exist, is damaged, or cannot do what was asked."""
 
 
+class UsageError(UserError):
+    """A command line that is not complete."""
+
+
 class TrainingDiverged(UserError):  # noqa: N818 - named for what happened
     """The loss became infinite or not a number."""
 
@@ -64,9 +70,18 @@ def explain_oserror(error: OSError) -> str:
     return f"The file system reported a fault: {error.strerror or error}{place}."
 
 
+def one_line(text: str) -> str:
+    """`text` with control characters and undecodable bytes of file names shown as escapes, all else as it is."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", _escaped, text)
+
+
 def printable(text: str) -> str:
-    """`text` on one line, with control characters and undecodable bytes of file names shown as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
+    """As `one_line`, with what breaks lines or turns the direction of writing shown as escapes too."""
+    return re.sub(r"[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]", _escaped, one_line(text))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def some(names: list[str], most: int = 3) -> str:

@@ -117,7 +117,7 @@ def seconds(plan: Plan, n_train: int, n_validation: int, n_test: int, speed: Spe
 
     total = LOADING + n_test * (plain + before + tail) + (pass_over(cached, before) if cached else 0)
     if plan.n_head_epochs and not plan.head_only:
-        n_views = 1 if plan.augmentation.is_off else plan.views
+        n_views = max(1, plan_cache(entry, plan, len(names), n_train, n_validation).views)
         total += (cached * n_train + n_validation) * tail if cached else pass_over(n_views, before + tail)
     every_epoch = 0 if cached else pass_over(1, before)
     head = EPOCH + steps * STEP + 2 * SAVING * n_bytes + every_epoch * plan.head_only

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,8 @@ def score(labels: np.ndarray, probabilities: np.ndarray) -> Scores:
 
     Raises ValueError for no photos.
     """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
     if len(labels) == 0:
         raise ValueError("there are no photos to score")
     indices = np.arange(probabilities.shape[1])
@@ -58,3 +59,9 @@ def score(labels: np.ndarray, probabilities: np.ndarray) -> Scores:
     precision, recall, f1, n = precision_recall_fscore_support(labels, predicted, labels=indices, zero_division=0)
     accuracy = float((predicted == labels).mean())
     return Scores(accuracy, confusion_matrix(labels, predicted, labels=indices), precision, recall, f1, n)
+
+
+def margin(accuracy: float, n: int) -> float:
+    """Half the width of a 95 % interval around an accuracy on `n` photos, in share of 1 (Agresti and Coull, 1998)."""
+    adjusted = (accuracy * n + 2) / (n + 4)
+    return 2 * (adjusted * (1 - adjusted) / (n + 4)) ** 0.5

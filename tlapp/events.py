@@ -57,8 +57,8 @@ class EpochFinished(Event):
 
     Losses are mean cross-entropy in nats, accuracies fractions of 1, times seconds. The training figures are
     taken while learning (with augmentation and dropout), so they may stand below validation. `seconds_left`
-    assumes that no early stop happens. `phase` is "head" or "fine-tune"; `is_best` compares within its phase,
-    by validation loss.
+    assumes that no early stop happens; it is None while the head learns before fine-tuning, whose epochs have not
+    been timed yet. `phase` is "head" or "fine-tune"; `is_best` compares within its phase, by validation loss.
     """
 
     epoch: int
@@ -72,7 +72,7 @@ class EpochFinished(Event):
     best_epoch: int
     seconds: float
     photos_per_second: float
-    seconds_left: float
+    seconds_left: float | None
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,6 @@ class CachePlan:
     """What is computed once. `views` 0: nothing, every epoch draws afresh. `text` says it in a sentence."""
 
     views: int
-    megabytes: float
     text: str
 
 
@@ -67,19 +66,19 @@ def plan_cache(entry: Backbone, plan: Plan, prefix: int, n_train: int, n_validat
     for the few layers saved (for ResNets: a prefix that ends before layer2).
     """
     if prefix == 0:
-        return CachePlan(0, 0.0, "No block is frozen from the input on, so every epoch runs the whole network.")
+        return CachePlan(0, "No block is frozen from the input on, so every epoch runs the whole network.")
     elements = entry.features if prefix == len(entry.blocks) else entry.blocks[prefix - 1].elements
     if elements > 3 * entry.crop**2:
-        return CachePlan(0, 0.0, "The frozen part is too short to be worth caching; every epoch draws fresh views.")
+        return CachePlan(0, "The frozen part is too short to be worth caching; every epoch draws fresh views.")
     per_view = 4 * elements / 1e6
     wanted = 1 if plan.augmentation.is_off else plan.views
     views = min(wanted, int((plan.cache_mb / per_view - n_validation) / n_train))
     if views < 1:
-        return CachePlan(0, 0.0, "One view of each photo does not fit cache_mb; every epoch draws fresh views.")
+        return CachePlan(0, "One view of each photo does not fit cache_mb; every epoch draws fresh views.")
     size = per_view * (views * n_train + n_validation)
     exact = "exactly, as no view changes" if plan.augmentation.is_off else f"on {views} pre-drawn views of each photo"
     fewer = f" ({wanted} did not fit cache_mb)" if views < wanted else ""
-    return CachePlan(views, size, f"The frozen part is computed once, {exact}{fewer}; {size:.1f} MB are cached.")
+    return CachePlan(views, f"The frozen part is computed once, {exact}{fewer}; {size:.1f} MB are cached.")
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,14 @@ process can be ended at any moment, and what it had written goes with it. Nothin
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tlapp import catalog
+from tlapp import catalog, workspace
 from tlapp.catalog import Backbone
 from tlapp.errors import WeightsError, explain_oserror
 
@@ -61,7 +59,7 @@ def fetch(
         stall_seconds: without a byte for so long, the fetch is given up.
 
     Raises:
-        WeightsError: offline, unreachable, cut short, wrong hash, cancelled, no space. Nothing is left behind.
+        WeightsError: offline, unreachable, cut short, wrong hash, cancelled, no space. No part of it stays behind.
     """
     target = catalog.weights_path(backbone)
     if target.is_file():
@@ -75,19 +73,13 @@ def fetch(
     mirror = os.environ.get("TLAPP_WEIGHTS_MIRROR", "").rstrip("/")
     if mirror and urlsplit(mirror).scheme not in ("http", "https"):
         raise WeightsError("TLAPP_WEIGHTS_MIRROR must be an address that begins with http:// or https://.")
+    url = f"{mirror}/{backbone.weights_file}" if mirror else ""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".tlapp-", dir=target.parent))
+        with workspace.own_folder(target.parent, ".tlapp-") as folder:
+            _run_loader(backbone, url, folder, progress, should_cancel, stall_seconds)
+            os.replace(folder / backbone.weights_file, target)
     except OSError as error:
         raise WeightsError(_failed(backbone, explain_oserror(error).rstrip("."))) from error
-    try:
-        url = f"{mirror}/{backbone.weights_file}" if mirror else ""
-        _run_loader(backbone, url, folder, progress, should_cancel, stall_seconds)
-        os.replace(folder / backbone.weights_file, target)
-    except OSError as error:
-        raise WeightsError(_failed(backbone, explain_oserror(error).rstrip("."))) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return catalog.check_weights(backbone)
 
 

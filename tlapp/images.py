@@ -58,11 +58,6 @@ def load(data: bytes, short_side: int | None = SHORT_SIDE) -> Array:
     Raises:
         PictureError: whatever is wrong with the bytes, in words that complete "<file> ...".
     """
-    return load_sized(data, short_side)[0]
-
-
-def load_sized(data: bytes, short_side: int | None = SHORT_SIDE) -> tuple[Array, tuple[int, int]]:
-    """As `load`, with the (width, height) that the picture has in its file."""
     if not data:
         raise PictureError("is empty (0 bytes)")
     if len(data) > MAX_BYTES:
@@ -70,12 +65,11 @@ def load_sized(data: bytes, short_side: int | None = SHORT_SIDE) -> tuple[Array,
     _quiet_pillow()
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            size = picture.size
-            _check_size(*size)
-            if size[0] * size[1] > _LARGE:
+            _check_size(*picture.size)
+            if picture.width * picture.height > _LARGE:
                 with _one_large_picture_at_a_time:
-                    return _decode(picture, short_side), size
-            return _decode(picture, short_side), size
+                    return _decode(picture, short_side)
+            return _decode(picture, short_side)
     except PictureError:
         raise
     except UnidentifiedImageError:

@@ -20,12 +20,13 @@ import filelock
 from tlapp import catalog, runs, workspace
 from tlapp import dataset as datasets
 from tlapp.dataset import Dataset
-from tlapp.errors import OutOfMemory, RunError, UserError, WeightsError, explain_oserror
-from tlapp.events import Ended, EpochFinished, Event, Queued, RunFailed, RunFinished, RunStopped
+from tlapp.errors import OutOfMemory, RunError, UserError, WeightsError, explain_oserror, printable
+from tlapp.events import EpochFinished, Event, Queued, RunFailed, RunFinished, RunStopped
 from tlapp.plan import Plan
 from tlapp.runs import Run
 
 POLL_SECONDS = 0.1
+QUEUE_SECONDS = 0.5
 
 
 def start(dataset: Dataset, plan: Plan, home: Path | None = None) -> Run:
@@ -37,9 +38,9 @@ def start(dataset: Dataset, plan: Plan, home: Path | None = None) -> Run:
     """
     home = home or workspace.home()
     if plan.weights:
-        weights = Path(plan.weights).absolute()
+        weights = workspace.expand(plan.weights).absolute()
         if not weights.is_file():
-            raise WeightsError(f"The weights file {weights} does not exist. Check the path.")
+            raise WeightsError(f"The weights file {printable(str(weights))} does not exist. Check the path.")
         plan = dataclasses.replace(plan, weights=str(weights))
     else:
         catalog.check_weights(catalog.get(plan.backbone))
@@ -176,27 +177,26 @@ def _last_epoch(run: Run) -> EpochFinished | None:
 
 @contextlib.contextmanager
 def _turn(home: Path, run: Run) -> Iterator[bool]:
-    """Wait until no earlier run is live and the workspace's training lock is ours; False if stopped waiting."""
+    """Wait until the earlier runs have ended and the workspace's training lock is ours; False if stopped waiting."""
     training = workspace.lock(home / "runs" / "training.lock")
     told = 0
+    earlier = runs.live_before(home, run)
     while not run.stop_asked():
-        place = runs.live_before(home, run)
-        if place == 0:
+        if not earlier:
             try:
-                training.acquire(timeout=POLL_SECONDS)
+                training.acquire(timeout=0)
             except filelock.Timeout:
-                place = 1
+                pass
             else:
                 try:
                     yield True
                 finally:
                     training.release()
                 return
+        place = max(1, len(earlier))  # who has the lock may be a later run, or one that was resumed
         if place != told:
             run.append(Queued(place))
             told = place
-        time.sleep(POLL_SECONDS)
+        time.sleep(QUEUE_SECONDS)
+        earlier = [other for other in earlier if other.is_live()]
     yield False
-
-
-__all__ = ["Ended", "follow", "resume", "start", "stop"]

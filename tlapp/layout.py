@@ -54,17 +54,18 @@ def arrange(listing: Listing, shown: str) -> Arranged:
         raise DataError(_nothing(len(paths), shown, listing.refused))
     tops = {parts[0] for parts, _ in inside if len(parts) > 1}
     sides = _sides(tops, inside)
+    beside = bool(sides) and "train" not in sides.values()
     for parts, file in inside:
-        class_parts = parts[1:] if sides else parts
-        side = sides.get(parts[0]) if sides else ""
-        if side is None or len(class_parts) < 2:
-            where = f"directly in {parts[0]}/, in no class folder" if sides and side else "outside the class folders"
-            arranged.skipped.append((file.name, f"lies {where}"))
+        class_parts, side = (parts[1:], sides[parts[0]]) if parts[0] in sides else (parts, "train" if beside else "")
+        if parts[0] in sides and len(class_parts) < 2:
+            arranged.skipped.append((file.name, f"lies directly in {parts[0]}/, in no class folder"))
+        elif len(class_parts) < 2 or (sides and not side):
+            arranged.skipped.append((file.name, "lies outside the class folders"))
         else:
             arranged.placed.append(Placed(file, class_parts[0], side))
     if sides:
-        _settle_sides(arranged)
-    _note_empty(listing, arranged, depth + bool(sides), wrapper)
+        _settle_sides(arranged, "the class folders beside it" if beside else "the train folder")
+    _note_empty(listing, arranged, depth + (bool(sides) and not beside), wrapper, set(sides))
     if not arranged.placed:
         raise DataError(_nothing(len(paths), shown, listing.refused))
     return arranged
@@ -85,16 +86,21 @@ def _unwrapped(paths: list[tuple[tuple[str, ...], File]], arranged: Arranged) ->
 
 
 def _sides(tops: set[str], inside: list[tuple[tuple[str, ...], File]]) -> dict[str, str]:
-    """Folder name → side, where the folders are a split: a train folder, and classes within it."""
+    """Folder name → side, where the folders are a split.
+
+    Either a train folder with classes within it, or, beside the class folders, a test or val folder that holds some
+    of the same names.
+    """
     sides = {top: _SPLITS[top.lower()] for top in tops if top.lower() in _SPLITS}
-    if "train" not in sides.values():
-        return {}
-    in_train = {parts[1] for parts, _ in inside if sides.get(parts[0]) == "train" and len(parts) > 2}
-    return sides if in_train else {}
+    within = {top: {parts[1] for parts, _ in inside if parts[0] == top and len(parts) > 2} for top in sides}
+    if "train" in sides.values():
+        return sides if any(within[top] for top in sides if sides[top] == "train") else {}
+    classes = tops - set(sides)
+    return {top: side for top, side in sides.items() if within[top] & classes}
 
 
-def _settle_sides(arranged: Arranged) -> None:
-    """`val/` without `test/` is the test part; then validation photos come out of train."""
+def _settle_sides(arranged: Arranged, rest: str) -> None:
+    """`val/` without `test/` is the test part; then validation photos come out of `rest`."""
     present = {placed.side for placed in arranged.placed}
     arranged.has_test = "test" in present
     if arranged.has_test:
@@ -105,12 +111,12 @@ def _settle_sides(arranged: Arranged) -> None:
         ]
         arranged.notes.append(
             "The photos of the val folder are the test photos; the choices of the training are made on a part of "
-            "the train folder."
+            f"{rest}."
         )
 
 
-def _note_empty(listing: Listing, arranged: Arranged, depth: int, wrapper: tuple[str, ...]) -> None:
-    filled = {placed.class_name for placed in arranged.placed}
+def _note_empty(listing: Listing, arranged: Arranged, depth: int, wrapper: tuple[str, ...], splits: set[str]) -> None:
+    filled = {placed.class_name for placed in arranged.placed} | splits
     parts = [PurePosixPath(folder).parts for folder in sorted(listing.folders)]
     empty = {p[depth] for p in parts if len(p) == depth + 1 and p[: len(wrapper)] == wrapper} - filled
     if empty:

@@ -28,8 +28,6 @@ class Photo:
     height: int
     width: int
     offset: int
-    original_size: tuple[int, int]
-    n_bytes: int
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -133,7 +134,7 @@ class Plan:
         for name, (low, high) in RANGES.items():
             owner: Any = self.augmentation if name.startswith("augmentation.") else self
             value = getattr(owner, name.rpartition(".")[2])
-            if not (math.isfinite(value) and low <= value <= high):
+            if value is not None and not (math.isfinite(value) and low <= value <= high):
                 raise PlanError(f"{name} is {value:g}; it must be from {low:g} to {high:g}.")
         if self.test_fraction + self.validation_fraction > 0.8:
             raise PlanError("test_fraction and validation_fraction leave too few photos to train on; lower one.")
@@ -228,6 +229,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "patience": (0, 10_000),
     "cache_mb": (0, 1_000_000),
     "seed": (0, 2**31 - 1),
+    "split_seed": (0, 2**31 - 1),
     "augmentation.crop": (0, 0.95),
     "augmentation.horizontal_flip": (0, 1),
     "augmentation.vertical_flip": (0, 1),
@@ -245,13 +247,15 @@ RANGES: dict[str, tuple[float, float]] = {
 def suggest(dataset: Dataset, backbone: str = "auto") -> Plan:
     """A plan that suits the dataset: feature extraction, lightly augmented.
 
-    Fewer than 50 training photos get more views and smaller batches, so that an epoch still has some steps;
-    more than 1,000 get fewer views, as each adds less. A class three times as large as another turns class
-    weighting on.
+    Fewer than 50 photos get more views and smaller batches, so that an epoch still has some steps; more than 1,000
+    get fewer views, as each adds less. A class three times as large as another turns class weighting on. All of
+    this counts the photos that are not for testing alone.
     """
     chosen = catalog.choose(backbone).backbone
-    n = len(dataset.photos)
-    counts = list(dataset.class_counts().values())
+    by_class = Counter(photo.label for photo in dataset.photos if photo.side != "test")
+    n, counts = by_class.total(), by_class.values()
+    if n == len(dataset.photos):  # the test photos are still to be drawn, from every class alike
+        n = round(n * (1 - Plan.test_fraction))
     return Plan(
         backbone=chosen.name,
         frozen=chosen.block_names,

@@ -5,9 +5,11 @@ Photos come in by the same door and in the same plain view as in training.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,6 +91,15 @@ def load(run: Run) -> Predictor:
     model = backbones.build(entry, len(classes))
     try:
         model.load_state_dict(load_safetensors(data))
-    except (SafetensorError, RuntimeError, ValueError) as error:
+        made_for = _classes(data)
+    except (SafetensorError, RuntimeError, ValueError, LookupError) as error:
         raise RunError(f"The model of run {run.id} does not fit its plan. Train again.") from error
+    if made_for != list(classes):
+        raise RunError(f"The model of run {run.id} does not fit its plan: it was made for other classes. Train again.")
     return Predictor(model.to(memory_format=torch.channels_last), Views(plan.augmentation, entry), classes)
+
+
+def _classes(model: bytes) -> Any:
+    """The names that a delivered model carries; the header of safetensors is JSON behind its length in 8 bytes."""
+    header = json.loads(model[8 : 8 + int.from_bytes(model[:8], "little")])
+    return json.loads(header["__metadata__"]["classes"])

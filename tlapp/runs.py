@@ -3,14 +3,14 @@
 ::
 
     runs/0007-k3f9x2/
-        plan.json           settings, dataset, classes; written last, so a folder without it is no run
-        events.jsonl        one event a line
-        last.safetensors    where the training stands; removed when the run ends for good
-        best.safetensors    the best weights so far, what learned alone
-        model.safetensors   the whole network as delivered
-        report.json         scores and every test photo's prediction, with the model's SHA-256
-        lock                held by the living process that works on the run
-        stop                there while somebody asks the run to stop
+        plan.json                   settings, dataset, classes; written last, so a folder without it is no run
+        events.jsonl                one event a line
+        last.state                  where the training stands, with the best epoch; removed when the run ends for good
+        best-12.state               the best weights so far, those of epoch 12, what learned alone; removed with it
+        model-3f0c….safetensors     the whole network as delivered, named by the first 12 digits of its SHA-256
+        report.json                 scores and every test photo's prediction, with the model's SHA-256
+        lock                        held by the living process that works on the run
+        stop                        there while somebody asks the run to stop
 
 The only room that knows these names. Knows nothing of training; tensors pass through as safetensors bytes.
 """
@@ -18,13 +18,14 @@ The only room that knows these names. Knows nothing of training; tensors pass th
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
 import secrets
 import shutil
 import string
-from collections.abc import Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,13 +145,13 @@ class Run:
         (self.path / "stop").unlink(missing_ok=True)
 
     def save(self, name: str, content: bytes) -> None:
-        """Write `best` or `last` weights: safetensors bytes with a SHA-256 of their own beside them."""
+        """Write the state `name`: safetensors bytes behind the 64 digits of their SHA-256."""
         digest = hashlib.sha256(content).hexdigest().encode("ascii")
-        workspace.write_atomic(self.path / f"{name}.safetensors", digest + content)
+        workspace.write_atomic(self.path / f"{name}.state", digest + content)
 
     def read(self, name: str) -> bytes | None:
         """What `save` wrote, checked; None if there is none. Raises RunError if it is damaged."""
-        path = self.path / f"{name}.safetensors"
+        path = self.path / f"{name}.state"
         if not path.exists():
             return None
         data = path.read_bytes()
@@ -159,24 +160,34 @@ class Run:
         return data[64:]
 
     def deliver(self, model: bytes, report: dict[str, Any]) -> None:
-        """Save the finished model and its report, which carries the model's SHA-256."""
-        workspace.write_atomic(self.path / "model.safetensors", model)
+        """Save the finished model, then its report, which carries the model's SHA-256; then remove earlier models.
+
+        Cut off anywhere, the report and the model that it means are both the earlier ones or both the new ones.
+        """
         digest = hashlib.sha256(model).hexdigest()
-        text = json.dumps({"schema": SCHEMA, "model_sha256": digest, **report}, indent=1)
+        path = self._model_path(digest)
+        workspace.write_atomic(path, model)
+        text = json.dumps({"schema": SCHEMA, **report, "model_sha256": digest}, indent=1)
         workspace.write_atomic(self.path / "report.json", text.encode("ascii"))
+        for other in self.path.glob("model-*.safetensors"):
+            if other != path:
+                other.unlink(missing_ok=True)
+
+    def _model_path(self, digest: str) -> Path:
+        return self.path / f"model-{digest[:12]}.safetensors"
 
     def has_model(self) -> bool:
         """Whether it can predict."""
-        return (self.path / "report.json").exists() and (self.path / "model.safetensors").exists()
+        return (self.path / "report.json").exists() and any(self.path.glob("model-*.safetensors"))
 
     def model(self) -> bytes:
         """The delivered network as safetensors bytes, its hash checked. Raises RunError."""
-        report = self.report()
+        digest = str(self.report().get("model_sha256"))
         try:
-            data = (self.path / "model.safetensors").read_bytes()
-        except OSError as error:
+            data = self._model_path(digest).read_bytes()
+        except (OSError, ValueError) as error:
             raise RunError(f"The model of run {self.id} cannot be read. Train again.") from error
-        if hashlib.sha256(data).hexdigest() != report.get("model_sha256"):
+        if hashlib.sha256(data).hexdigest() != digest:
             raise RunError(f"The model of run {self.id} is damaged: its bytes changed since it was saved. Train again.")
         return data
 
@@ -189,10 +200,11 @@ class Run:
             )
         return _read_json(self.path / "report.json", self.id)
 
-    def drop_checkpoints(self) -> None:
-        """Remove what is only needed to resume."""
-        for name in ("last", "best"):
-            (self.path / f"{name}.safetensors").unlink(missing_ok=True)
+    def drop_states(self, but: Collection[str] = ()) -> None:
+        """Remove what `save` wrote, all or all but these."""
+        for path in self.path.glob("*.state"):
+            if path.stem not in but:
+                path.unlink(missing_ok=True)
 
 
 def create(home: Path, header: dict[str, Any]) -> tuple[Run, filelock.BaseFileLock]:
@@ -220,26 +232,20 @@ def all_runs(home: Path) -> list[Run]:
     return [Run(folder / name) for _, name in sorted(named) if (folder / name / "plan.json").exists()]
 
 
-def live_before(home: Path, run: Run) -> int:
-    """How many runs wait or train that were there before this one."""
-    return sum(other.is_live() for other in _before(all_runs(home), run))
-
-
-def _before(runs: list[Run], run: Run) -> Iterator[Run]:
-    for other in runs:
-        if other.id == run.id:
-            return
-        yield other
+def live_before(home: Path, run: Run) -> list[Run]:
+    """The runs that wait or train and were there before this one."""
+    earlier = itertools.takewhile(lambda other: other.id != run.id, all_runs(home))
+    return [other for other in earlier if other.is_live()]
 
 
 def find(home: Path, name: str) -> Run:
     """A run by its id, its number, its folder, or `latest`: the newest finished one. Raises RunError."""
     runs = all_runs(home)
     if name == "latest":
-        finished = [run for run in runs if _is_finished(run)]
-        if not finished:
+        newest = next((run for run in reversed(runs) if _is_finished(run)), None)
+        if newest is None:
             raise RunError("There is no finished run yet. Start one with `tlapp train FOLDER`.")
-        return finished[-1]
+        return newest
     for run in runs:
         if run.id == name or (name.isdecimal() and int(run.id.split("-")[0]) == int(name)):
             return run

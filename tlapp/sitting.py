@@ -63,7 +63,7 @@ def train_run(run: Run) -> None:
     ended = RunStopped if state.stopped else RunFinished
     run.append(ended(state.best_epoch, state.epoch, state.best_accuracy, accuracy, seconds))
     if not state.stopped:
-        run.drop_checkpoints()
+        run.drop_states()
 
 
 def _device(plan: Plan) -> torch.device:
@@ -125,9 +125,10 @@ def _seconds_before(run: Run) -> float:
 
 
 def _save_state(run: Run, state: TrainState, is_best: bool) -> None:
-    """Best first, then last: whatever is cut off between them, `last` never knows of a best that is not there."""
+    """The best under its epoch, then the last, which names it: cut off anywhere, `last` has the best it knew."""
+    best = _best_name(state.best_epoch)
     if is_best:
-        run.save("best", save({**state.best, "epoch": _number(state.best_epoch)}))
+        run.save(best, save(state.best))
     tensors = {f"learned|{name}": value for name, value in state.learned.items()}
     tensors |= {f"optimizer|{name}": value for name, value in state.optimizer.items()}
     tensors |= {
@@ -137,6 +138,11 @@ def _save_state(run: Run, state: TrainState, is_best: bool) -> None:
         "best_accuracy": _number(state.best_accuracy),
     }
     run.save("last", save({name: value.contiguous() for name, value in tensors.items()}))
+    run.drop_states(but=("last", best))
+
+
+def _best_name(epoch: int) -> str:
+    return f"best-{epoch}"
 
 
 def _number(value: float) -> torch.Tensor:
@@ -145,21 +151,22 @@ def _number(value: float) -> torch.Tensor:
 
 def _read_state(run: Run) -> TrainState:
     """Where the run stood after its last whole epoch."""
-    last, best = run.read("last"), run.read("best")
-    if last is None or best is None:
+    last = run.read("last")
+    if last is None:
         return TrainState()
     values = load(last)
-    best_values = load(best)
+    best = run.read(_best_name(int(values["best_epoch"])))
+    if best is None:
+        raise RunError(f"The best weights so far of run {run.id} are gone. Train again.")
     state = TrainState(
         epoch=int(values["epoch"]),
         best_epoch=int(values["best_epoch"]),
         best_loss=float(values["best_loss"]),
         best_accuracy=float(values["best_accuracy"]),
+        best=load(best),
     )
     for name, value in values.items():
         kind, _, rest = name.partition("|")
         if kind in ("learned", "optimizer"):
             getattr(state, kind)[rest] = value
-    del best_values["epoch"]
-    state.best = best_values
     return state

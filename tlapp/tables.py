@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable
 
-from tlapp.errors import printable
+from tlapp.errors import one_line
 
 
 def to_csv(rows: Iterable[Iterable[object]]) -> str:
@@ -19,5 +19,5 @@ def to_csv(rows: Iterable[Iterable[object]]) -> str:
 
 
 def _cell(text: str) -> str:
-    shown = printable(text)
+    shown = one_line(text)
     return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown

@@ -76,10 +76,11 @@ def train(
     state = TrainState() if state is None else state
     state.stopped = False
     try:
-        sources = yield from _prepare(model, train_photos, validation_photos, plan, should_stop, state.epoch)
-        for phase in phases(plan, model):
-            if state.epoch >= phase.first - 1 and state.epoch < phase.last:
-                yield from _run_phase(model, phase, sources[phase.name], plan, should_stop, state)
+        if any(_is_on(phase, state) for phase in phases(plan, model)):  # a resumed run may have nothing left to do
+            sources = yield from _prepare(model, train_photos, validation_photos, plan, should_stop, state.epoch)
+            for phase in phases(plan, model):
+                if _is_on(phase, state):
+                    yield from _run_phase(model, phase, sources[phase.name], plan, should_stop, state)
     except Stopped:
         state.stopped = True
     if state.best:
@@ -94,6 +95,12 @@ def phases(plan: Plan, model: Classifier) -> list[Phase]:
         return [Phase("head", 1, n, model.n_blocks, plan.patience)]
     head = [Phase("head", 1, n, model.n_blocks, 0)] if n else []
     return [*head, Phase("fine-tune", n + 1, plan.epochs, model.prefix, plan.patience)]
+
+
+def _is_on(phase: Phase, state: TrainState) -> bool:
+    """Whether the next epoch is one of this phase."""
+    waited = state.epoch - state.best_epoch if state.epoch >= phase.first else 0
+    return phase.first - 1 <= state.epoch < phase.last and not (phase.patience and waited >= phase.patience)
 
 
 def _run_phase(
@@ -114,10 +121,8 @@ def _run_phase(
     _restore_optimizer(optimizer, model, state.optimizer)
     criterion = _criterion(plan, train_source.photos.labels, model.head.linear.out_features)
     seconds: list[float] = []
-    for epoch in range(state.epoch + 1, phase.last + 1):
-        if phase.patience and epoch > phase.first and epoch - 1 - state.best_epoch >= phase.patience:
-            break
-        started = time.monotonic()
+    while _is_on(phase, state):
+        epoch, started = state.epoch + 1, time.monotonic()
         train_loss, train_accuracy = _learn(model, train_source, optimizer, criterion, plan, epoch, should_stop)
         loss, accuracy = _validate(model, validation_source, plan.batch_size, should_stop)
         seconds.append(max(time.monotonic() - started, 1e-9))
@@ -127,10 +132,11 @@ def _run_phase(
         if is_best:
             state.best_epoch, state.best_loss, state.best_accuracy = epoch, loss, accuracy
             state.best = state.learned
+        # Epochs of a later phase take their own time, and none has been timed yet.
+        left = (phase.last - epoch) * sum(seconds) / len(seconds) if phase.last == plan.epochs else None
         yield EpochFinished(
             epoch, plan.epochs, phase.name, train_loss, train_accuracy, loss, accuracy, is_best, state.best_epoch,
-            seconds[-1], len(train_source.photos) / seconds[-1],
-            (plan.epochs - epoch) * sum(seconds) / len(seconds),
+            seconds[-1], len(train_source.photos) / seconds[-1], left,
         )  # fmt: skip
 
 
@@ -234,7 +240,8 @@ def _prepare(
             pooled = deepen(model, tail, prefix, device, should_stop)
             validation_pooled = deepen(model, validation_tail, prefix, device, should_stop)
         else:
-            pooled = yield from run(train_photos, end, draws(plan.views), "caching views for the head")
+            fitting = plan_cache(model.entry, plan, end, len(train_photos), len(validation_photos)).views
+            pooled = yield from run(train_photos, end, draws(max(1, fitting)), "caching views for the head")
             validation_pooled = yield from run(validation_photos, end, [PLAIN], "caching validation photos")
         sources["head"] = (
             Source(model, train_photos, end, pooled),

@@ -17,12 +17,12 @@ from pathlib import Path
 import filelock
 import platformdirs
 
-from tlapp.errors import UserError
+from tlapp.errors import UserError, printable
 
 
 def home() -> Path:
     """The workspace folder: `TLAPP_HOME`, else the platform's user data folder. Made if missing."""
-    folder = Path(os.environ.get("TLAPP_HOME") or platformdirs.user_data_dir("tlapp")).expanduser().absolute()
+    folder = expand(os.environ.get("TLAPP_HOME") or platformdirs.user_data_dir("tlapp")).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -31,6 +31,16 @@ def home() -> Path:
             "Set TLAPP_HOME to a folder that you may write to."
         ) from error
     return folder
+
+
+def expand(path: str | Path) -> Path:
+    """The path with a `~` or `~name` at its beginning spelled out. Raises UserError."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"There is no home folder for the beginning of {printable(str(path))}. Check the path."
+        ) from error
 
 
 def write_atomic(path: Path, content: bytes | Callable[[Path], None]) -> None:
@@ -93,7 +103,7 @@ def own_folder(store: Path, prefix: str) -> Iterator[Path]:
     moved while it is held.
     """
     store.mkdir(parents=True, exist_ok=True)
-    with lock(store / "create.lock"):  # a folder in the making has no lock yet
+    with lock(store / f"{prefix}create.lock"):  # a folder in the making has no lock yet
         _sweep(store, prefix)
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=store))
         held = lock(_lock_of(folder))

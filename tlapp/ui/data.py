@@ -3,29 +3,91 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
 from tlapp import dataset as datasets
 from tlapp import demo, workspace
 from tlapp.dataset import Dataset
-from tlapp.errors import DataError
+from tlapp.errors import DataError, printable
 from tlapp.plan import Plan
 from tlapp.tasks import Report, Task
 from tlapp.ui import pieces, shelf
 from tlapp.ui.drop import drop_zone, gather
-from tlapp.ui.frame import Mine, Tab, Waiting
+from tlapp.ui.frame import QUIET, Mine, Step, Tab, Waiting
 from tlapp.ui.serve import uploads_folder
 
+GONE = "Your photos are gone from the workspace. Load them again."
 REPLACE, ADD = "replace the photos", "add to the photos"
 DEFAULT_SHARE = round(100 * Plan.test_fraction)
 _reading = Waiting("Reading was cancelled; nothing has changed.")
 
 
+class Parts(NamedTuple):
+    """The tab's components."""
+
+    zone: gr.HTML
+    path: gr.Textbox
+    read: gr.Button
+    drawn: gr.Button
+    progress: gr.HTML
+    cancel: gr.Button
+    overview: gr.HTML
+    split: gr.HTML
+    notes: gr.HTML
+    fraction: gr.Slider
+    change: gr.Accordion
+    seed: gr.Number
+    mode: gr.Radio
+    chosen: gr.Dropdown
+    take_out: gr.Button
+    forget: gr.Button
+    go_on: gr.Button
+
+
 def build(mine: Mine) -> Tab:
     """Lay the tab out and wire it; its refresh shows the dataset that the browser state names."""
+    p = _lay_out()
+    _wire_reading(p, mine)
+
+    @pieces.guarded
+    def refresh(name: str) -> list[Any]:
+        found = shelf.dataset(name)
+        own_split = found is not None and any(photo.side == "test" for photo in found.photos)
+        classes = [(printable(c), str(i)) for i, c in enumerate(found.classes)] if found else []
+        return [
+            pieces.notice("warn", GONE) if name and found is None else describe(found),
+            split_bar(found, DEFAULT_SHARE, 0),
+            notes(found),
+            gr.Slider(value=DEFAULT_SHARE, visible=found is not None and not own_split),
+            0,
+            gr.Accordion(visible=found is not None),
+            gr.Dropdown(classes, value=None),
+            gr.Button(interactive=found is not None),
+        ]
+
+    @pieces.guarded
+    def show_split(name: str, share: float, number: float | None) -> str:
+        return split_bar(shelf.dataset(name), share, int(number or 0))
+
+    @pieces.guarded
+    def remove_class(name: str, index: str | None) -> str:
+        found = shelf.dataset(name)
+        if found is None or index is None:
+            raise DataError("No class is chosen. Choose the class to take out.")
+        return datasets.combine([found], without=[found.classes[int(index)]]).id
+
+    p.take_out.click(remove_class, [mine.dataset, p.chosen], mine.dataset)
+    p.forget.click(lambda: "", None, mine.dataset)
+    for control in (p.fraction, p.seed):
+        control.input(show_split, [mine.dataset, p.fraction, p.seed], p.split, **QUIET)
+    outputs = [p.overview, p.split, p.notes, p.fraction, p.seed, p.change, p.chosen, p.go_on]
+    fields = {"test_fraction": p.fraction, "split_seed": p.seed}
+    return Tab([Step(refresh, mine.dataset, outputs)], [mine.dataset], p.go_on, fields)
+
+
+def _lay_out() -> Parts:
     zone = drop_zone("drop")
     with gr.Row(elem_id="source"):
         path = gr.Textbox(
@@ -36,7 +98,7 @@ def build(mine: Mine) -> Tab:
     with gr.Row(elem_id="reading"):
         progress = gr.HTML(elem_id="reading-progress")
         cancel = gr.Button("Cancel", visible=False, scale=0, min_width=100, elem_id="cancel-reading")
-    overview = gr.HTML(elem_id="overview")
+    overview, split, said = gr.HTML(elem_id="overview"), gr.HTML(elem_id="split"), gr.HTML(elem_id="notes")
     fraction = gr.Slider(
         5, 50, DEFAULT_SHARE, step=5, label="Test photos, % of each class", elem_id="test-fraction", visible=False,
         buttons=[],
@@ -52,81 +114,40 @@ def build(mine: Mine) -> Tab:
             take_out = gr.Button("Take it out", scale=1, min_width=120, elem_id="take-out")
             forget = gr.Button("Remove all photos", scale=1, min_width=160, elem_id="forget")
     go_on = gr.Button("Next: train on these photos", variant="primary", interactive=False, elem_id="to-train")
+    return Parts(
+        zone, path, read, drawn, progress, cancel, overview, split, said, fraction, change, seed, mode, chosen,
+        take_out, forget, go_on,
+    )  # fmt: skip
 
-    outputs = [overview, fraction, seed, change, chosen, go_on]
-    reading = [mine, progress, cancel]
-    inputs: set[Any] = {mine, zone, path, mode}
 
-    def refresh(state: Any) -> list[Any]:
-        found = shelf.dataset(state)
-        own_split = found is not None and any(photo.side == "test" for photo in found.photos)
-        return [
-            describe(found, DEFAULT_SHARE / 100, 0),
-            gr.Slider(value=DEFAULT_SHARE, visible=found is not None and not own_split),
-            0,
-            gr.Accordion(visible=found is not None),
-            gr.Dropdown(list(found.classes) if found else [], value=None),
-            gr.Button(interactive=found is not None),
-        ]
+def _wire_reading(p: Parts, mine: Mine) -> None:
+    """Drop, path and demo set: each reads on a thread; the browser's dataset changes only when all went well."""
+    outputs = [mine.dataset, p.progress, p.cancel]
 
-    def from_zone(values: dict[Any, Any], request: gr.Request) -> Iterator[list[Any]]:
-        yield from _read(lambda report: _scan_upload(values[zone], report), values, request)
-
-    def from_path(values: dict[Any, Any], request: gr.Request) -> Iterator[list[Any]]:
-        typed = str(values[path] or "").strip().strip("\"'")
-
-        def scan(report: Report) -> Dataset:
-            if not typed:
-                raise DataError("No path is typed. Type the path of a folder with one sub-folder per class.")
-            return datasets.scan(Path(typed).expanduser(), report=report)
-
-        yield from _read(scan, values, request)
-
-    def from_demo(values: dict[Any, Any], request: gr.Request) -> Iterator[list[Any]]:
-        def scan(report: Report) -> Dataset:
-            report(0, 0, "drawing the pictures first")
-            return datasets.scan(demo.make(workspace.home()), report=report)
-
-        yield from _read(scan, values, request)
-
-    def _read(work: Callable[[Report], Dataset], values: dict[Any, Any], request: gr.Request) -> Iterator[list[Any]]:
-        """The state changes only when all went well."""
-        old = shelf.dataset(values[mine]) if values[mode] == ADD else None
+    def follow(work: Callable[[Report], Dataset], name: str, mode: str, request: gr.Request) -> Iterator[list[Any]]:
+        old = shelf.dataset(name) if mode == ADD else None
 
         def work_and_add(report: Report) -> Dataset:
             found = work(report)
             return datasets.combine([old, found]) if old else found
 
         for told in _reading.follow(request, work_and_add, _so_far):
-            state = {**values[mine], "dataset": told.answer.id} if told.answer else gr.skip()
-            yield [state, told.words, gr.Button(visible=not told.over)]
+            yield [told.answer.id if told.answer else gr.skip(), told.words, gr.Button(visible=not told.over)]
 
-    changed = [
-        zone.upload(from_zone, inputs, reading, show_progress="hidden"),
-        read.click(from_path, inputs, reading, show_progress="hidden"),
-        path.submit(from_path, inputs, reading, show_progress="hidden"),
-        drawn.click(from_demo, inputs, reading, show_progress="hidden"),
-    ]
+    def from_zone(value: Any, name: str, mode: str, request: gr.Request) -> Iterator[list[Any]]:
+        yield from follow(lambda report: _scan_upload(value, report), name, mode, request)
 
-    @pieces.guarded
-    def remove_class(state: Any, name: str | None) -> dict[str, Any]:
-        found = shelf.dataset(state)
-        if found is None or not name:
-            raise DataError("No class is chosen. Choose the class to take out.")
-        return {**state, "dataset": datasets.combine([found], without=[name]).id}
+    def from_path(typed: str, name: str, mode: str, request: gr.Request) -> Iterator[list[Any]]:
+        yield from follow(lambda report: _scan_path(typed, report), name, mode, request)
 
-    changed += [
-        take_out.click(remove_class, [mine, chosen], mine),
-        forget.click(lambda state: {**state, "dataset": ""}, mine, mine),
-    ]
-    cancel.click(_reading.cancel, None, None, queue=False)
-    for control in (fraction, seed):
-        control.change(
-            lambda state, share, number: describe(shelf.dataset(state), share / 100, number or 0),
-            [mine, fraction, seed], overview, show_progress="hidden", trigger_mode="always_last",
-        )  # fmt: skip
-    fields = {"test_fraction": fraction, "split_seed": seed}
-    return Tab(refresh, outputs, changed, go_on, fields)
+    def from_demo(name: str, mode: str, request: gr.Request) -> Iterator[list[Any]]:
+        yield from follow(_scan_demo, name, mode, request)
+
+    p.zone.upload(from_zone, [p.zone, mine.dataset, p.mode], outputs, show_progress="hidden")
+    for event in (p.read.click, p.path.submit):
+        event(from_path, [p.path, mine.dataset, p.mode], outputs, show_progress="hidden")
+    p.drawn.click(from_demo, [mine.dataset, p.mode], outputs, show_progress="hidden")
+    p.cancel.click(_reading.cancel, None, None, queue=False)
 
 
 def _so_far(task: Task[Any]) -> str:
@@ -134,47 +155,66 @@ def _so_far(task: Task[Any]) -> str:
     return f"Reading {of}" + (f" · {task.what}" if task.what else "")
 
 
+def _scan_demo(report: Report) -> Dataset:
+    report(0, 0, "drawing the pictures first")
+    return datasets.scan(demo.make(workspace.home()), report=report, shown_as="Drawn demo set")
+
+
+def _scan_path(typed: str, report: Report) -> Dataset:
+    path = (typed or "").strip().strip("\"'")
+    if not path:
+        raise DataError("No path is typed. Type the path of a folder with one sub-folder per class.")
+    return datasets.scan(workspace.expand(path), report=report)
+
+
 def _scan_upload(value: Any, report: Report) -> Dataset:
     """Read what the drop zone sent; the uploaded files are gone afterwards."""
     with workspace.own_folder(workspace.home() / "incoming", "upload-") as folder:
         source, refused = gather(value, folder, uploads_folder())
-        return datasets.scan(
-            source, report=report, refused=refused, shown_as=source.name if source.is_file() else "The upload"
-        )
+        tops = [entry.name for entry in folder.iterdir()]
+        name = source.name if source.is_file() else tops[0] if len(tops) == 1 else "The upload"
+        return datasets.scan(source, report=report, refused=refused, shown_as=name)
 
 
-def describe(found: Dataset | None, test_fraction: float, seed: int) -> str:
-    """The dataset in pictures: HTML of classes, split, notes and skipped files."""
+def describe(found: Dataset | None) -> str:
+    """The classes in pictures, as HTML."""
     if found is None:
-        return pieces.notice(
-            "info", "No photos yet. Drop a folder above, or try the demo set: it is drawn, not photographed."
-        )
-    names, counts = found.classes, found.class_counts()
-    rows = "".join(_class_row(found, name, counts[name], max(counts.values())) for name in names)
-    notes = "".join(
-        pieces.notice("warn" if note.startswith("Below") or "look the same" in note else "info", note)
-        for note in found.notes
-    )
-    return f'<div class="tl-classes">{rows}</div>{_split_bar(found, test_fraction, seed)}{notes}{_skipped(found)}'
+        words = "No photos yet. Drop a folder above, or try the demo set: it is drawn, not photographed."
+        return pieces.notice("info", words)
+    members: dict[int, list[int]] = {}
+    for index, photo in enumerate(found.photos):
+        members.setdefault(photo.label, []).append(index)
+    most = max(map(len, members.values()))
+    rows = "".join(_class_row(found, name, members[label], most) for label, name in enumerate(found.classes))
+    return f'<div class="tl-classes">{rows}</div>'
 
 
-def _class_row(found: Dataset, name: str, n: int, most: int) -> str:
-    label = found.classes.index(name)
-    members = [i for i, photo in enumerate(found.photos) if photo.label == label]
+def notes(found: Dataset | None) -> str:
+    """What there is to say of the dataset, and the skipped files, as HTML."""
+    if found is None:
+        return ""
+    said = "".join(pieces.notice("warn" if note.startswith("Below") else "info", note) for note in found.notes)
+    return said + _skipped(found)
+
+
+def _class_row(found: Dataset, name: str, members: list[int], most: int) -> str:
     step = max(1, len(members) // 6)
     photos = "".join(pieces.picture(shelf.thumbnail(found, i, 72), f"a photo of {name}") for i in members[::step][:6])
-    share = n / len(found.photos)
+    share = pieces.percent(len(members) / len(found.photos))
     return (
         f'<div class="tl-class"><div class="tl-name">{pieces.text(name)}</div>'
-        f'<div class="tl-bar"><div style="width:{100 * n / most:.0f}%"></div></div>'
-        f'<div class="tl-count">{pieces.count(n, "photo")} · {pieces.percent(share)}</div>'
+        f'<div class="tl-bar"><div style="width:{100 * len(members) / most:.0f}%"></div></div>'
+        f'<div class="tl-count">{pieces.count(len(members), "photo")} · {share}</div>'
         f'<div class="tl-thumbs">{photos}</div></div>'
     )
 
 
-def _split_bar(found: Dataset, test_fraction: float, seed: int) -> str:
+def split_bar(found: Dataset | None, percent_test: float, seed: int) -> str:
+    """How many photos learn, choose and score, as HTML."""
+    if found is None:
+        return ""
     try:
-        split = found.split(test_fraction, Plan.validation_fraction, seed)
+        split = found.split(percent_test / 100, Plan.validation_fraction, seed)
     except DataError as error:
         return pieces.notice("error", str(error))
     parts = [("train", len(split.train)), ("validation", len(split.validation)), ("test", len(split.test))]

@@ -6,11 +6,13 @@ Knows the plan and the catalogue; knows nothing of torch, photos or runs.
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
 
-from tlapp import catalog, plan
+from tlapp import catalog, plan, workspace
 from tlapp.catalog import Backbone
 from tlapp.errors import PlanError
 from tlapp.plan import AUGMENTATIONS, Augmentation, Plan
@@ -113,13 +115,30 @@ def number_fields() -> dict[str, Any]:
 def read_plan(values: dict[Any, Any], fields: dict[str, Any]) -> Plan:
     """The plan that the widgets show. `values` by component, `fields` components by setting. Raises PlanError."""
     given = {name: values[component] for name, component in fields.items()}
+    labels = {number.name: number.label for number in NUMBERS}
     empty = next((name for name, value in given.items() if value is None), None)
     if empty:
-        raise PlanError(f"{empty} is empty. Type a number.")
+        raise PlanError(f"{labels.get(empty, empty)} is empty. Type a number.")
     settings = {name: value for name, value in given.items() if not name.startswith("augmentation.")}
-    augmentation = dataclasses.asdict(read_augmentation(values, fields))
-    test_fraction = given["test_fraction"] / 100
-    return Plan.from_dict({**settings, "augmentation": augmentation, "test_fraction": test_fraction})
+    settings["augmentation"] = dataclasses.asdict(read_augmentation(values, fields))
+    settings["test_fraction"] = given["test_fraction"] / 100
+    settings["weights"] = weights_file(given["weights"])
+    return Plan.from_dict(settings)
+
+
+def weights_folder() -> Path:
+    """Where weights files that were given on the page are kept."""
+    return workspace.home() / "weights"
+
+
+def weights_file(name: str) -> str:
+    """The path of a kept weights file; a page names no other. Raises PlanError."""
+    if not name:
+        return ""
+    path = weights_folder() / name
+    if not re.fullmatch(r"[a-z0-9_]+-[0-9a-f]{12}\.\w+", name) or not path.is_file():
+        raise PlanError("That weights file is gone. Give it again.")
+    return str(path)
 
 
 def read_augmentation(values: dict[Any, Any], sliders: dict[str, Any]) -> Augmentation:

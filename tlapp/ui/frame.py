@@ -11,16 +11,34 @@ import gradio as gr
 from tlapp.tasks import Cancelled, Report, Task
 from tlapp.ui import pieces
 
-Mine = gr.BrowserState
-"""{"dataset": id, "run": id}: what this browser looks at; survives a reload and a restart of the app."""
 
-QUIET: dict[str, Any] = {
-    "show_progress": "hidden",
-    "concurrency_limit": None,
-    "trigger_mode": "always_last",
-    "api_visibility": "private",
-}
+class Mine(NamedTuple):
+    """Ids of the dataset and the run that a browser looks at; they survive a reload and a restart of the app."""
+
+    dataset: gr.BrowserState
+    run: gr.BrowserState
+
+
+def mine() -> Mine:
+    """The browser's state, one value each, so that no handler writes back what another has changed."""
+    return Mine(*(gr.BrowserState("", storage_key=f"tlapp-{name}", secret="tlapp") for name in Mine._fields))
+
+
+QUIET: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "trigger_mode": "always_last"}
 """For handlers that answer at once: no spinner, no queue behind other tabs, the last value never lost."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A handler with what it reads and fills, to be put behind an event."""
+
+    function: Callable[..., Any]
+    inputs: Any
+    outputs: Any
+
+    def after(self, event: Any) -> Any:
+        """Put it behind the event; returns the event of its end."""
+        return event.then(self.function, self.inputs, self.outputs, **QUIET)
 
 
 @dataclass(frozen=True)
@@ -28,20 +46,16 @@ class Tab:
     """A tab that was laid out.
 
     Attributes:
-        refresh: browser state → new values of `outputs`, when what the tab shows has changed.
-        outputs: what `refresh` fills.
+        refresh: what to do when what the tab shows has changed elsewhere, step by step.
         changed: events of this tab after which others must refresh.
         next: the button that leads to the following tab, if there is one.
         fields: components that hold settings of the plan, by the setting's name.
-        after: (function, inputs, outputs) to run after a refresh, as they take a moment.
     """
 
-    refresh: Callable[[Any], Any]
-    outputs: list[Any]
+    refresh: list[Step]
     changed: list[Any] = field(default_factory=list)
     next: gr.Button | None = None
     fields: dict[str, Any] = field(default_factory=dict)
-    after: list[tuple[Callable[..., Any], Any, Any]] = field(default_factory=list)
 
 
 class Top(NamedTuple):
@@ -79,6 +93,8 @@ class Waiting:
     ) -> Iterator[Told]:
         """Do the work on a thread and tell how far it is, as `words` puts it. It ends with the page."""
         session = str(request.session_hash)
+        if session in self._tasks:
+            self._tasks[session].cancel()
         task = self._tasks[session] = Task(work)
         try:
             while not task.wait(0.25):
@@ -90,7 +106,8 @@ class Waiting:
             yield Told(pieces.notice("error", pieces.sentence(error)), over=True)
         finally:
             task.cancel()
-            self._tasks.pop(session, None)
+            if self._tasks.get(session) is task:
+                del self._tasks[session]
 
     def cancel(self, request: gr.Request) -> None:
         """End what this browser waits for."""

@@ -15,7 +15,7 @@ from tlapp.events import RunFailed, RunFinished, RunStopped
 from tlapp.runs import Run
 from tlapp.ui import pieces, shelf
 from tlapp.ui.curve import curve
-from tlapp.ui.frame import QUIET, Mine, Tab
+from tlapp.ui.frame import QUIET, Mine, Step, Tab
 from tlapp.ui.shelf import Record
 
 SECONDS = 1.0
@@ -40,7 +40,7 @@ def strip() -> Strip:
 
 
 def build(mine: Mine, below: Strip) -> Tab:
-    """Lay the panel out and connect it with the strip."""
+    """Lay the panel out and connect it with the strip; its refresh looks for a run to show."""
     with gr.Row(elem_id="run"):
         with gr.Column(scale=3, min_width=300):
             plot = gr.HTML(curve([], 1), elem_id="plot")
@@ -49,54 +49,66 @@ def build(mine: Mine, below: Strip) -> Tab:
             with gr.Row():
                 stop = gr.Button("Stop", visible=False, min_width=90, elem_id="stop")
                 resume = gr.Button("Resume", visible=False, min_width=90, elem_id="resume")
-            to_test = gr.Button("Test it on a photo", variant="primary", visible=False, elem_id="to-test")
-    ended = gr.Textbox("", visible=False, elem_id="ended")
-    outputs = [plot, status, stop, resume, to_test, below.tick, ended, below.row, below.words]
+            to_test = gr.Button("Test it on a photo", visible=False, elem_id="to-test")
+    drawn, ended = gr.State(""), gr.Textbox("", visible=False)
+    outputs = [plot, drawn, status, stop, resume, to_test, below.tick, ended, below.row, below.words]
 
     @pieces.guarded
-    def view(state: Any) -> list[Any]:
-        return _view(shelf.record(run) if (run := _shown(state)) else None)
-
-    below.tick.tick(view, mine, outputs, queue=False, show_progress="hidden", api_visibility="private")
+    def view(name: str, before: str) -> list[Any]:
+        run = _shown(name, before)
+        try:
+            return _view(shelf.record(run) if run else None, before)
+        except RunError as error:  # a damaged record must not be read again every second
+            return [gr.skip(), "", pieces.notice("error", str(error)), *_nothing_lives()]
 
     @pieces.guarded
-    def ask_to_stop(state: Any) -> list[Any]:
-        if run := _shown(state):
+    def ask_to_stop(name: str, before: str) -> list[Any]:
+        if run := _shown(name, before):
             jobs.stop(run)
-        return view(state)
+        return view(name, before)
 
     @pieces.guarded
-    def go_on(state: Any) -> dict[str, Any]:
-        run = _shown(state)
+    def go_on(name: str, before: str) -> str:
+        run = _shown(name, before)
         if run is None:
             raise RunError("There is no run to go on with. Start one with Train.")
-        jobs.resume(run)
-        return {**state, "run": run.id}
+        return jobs.resume(run).id
 
+    looks = Step(view, [mine.run, drawn], outputs)
+    below.tick.tick(view, looks.inputs, outputs, queue=False, show_progress="hidden")
     for button in (stop, below.stop):
-        button.click(ask_to_stop, mine, outputs, **QUIET)
-    resumed = resume.click(go_on, mine, mine, **QUIET)
-    return Tab(view, outputs, [resumed, ended.change], to_test)
+        button.click(ask_to_stop, looks.inputs, outputs, **QUIET)
+    looks.after(resume.click(go_on, [mine.run, drawn], mine.run, **QUIET))
+    return Tab([looks], [ended], to_test)
 
 
-def _shown(state: Any) -> Run | None:
-    """The run this browser looks at: its own; else the one that trains in the workspace."""
-    return shelf.run(state.get("run")) or shelf.live()
+def _shown(name: str, before: str) -> Run | None:
+    """The run to look at: this browser's own while it lives, else any that lives, else what was looked at before."""
+    own = shelf.run(name)
+    if own and own.is_live():
+        return own
+    return shelf.live() or shelf.run(before.partition(" ")[0]) or own or shelf.newest()
 
 
-def _view(record: Record | None) -> list[Any]:
-    hidden, off = gr.Button(visible=False), gr.Timer(active=False)
+def _nothing_lives() -> list[Any]:
+    """The values behind the status where no run can be stopped or resumed."""
+    hidden = gr.Button(visible=False)
+    return [hidden, hidden, hidden, gr.Timer(active=False), "", gr.Row(visible=False), ""]
+
+
+def _view(record: Record | None, before: str) -> list[Any]:
+    """New values of all outputs; the curve is left alone where it is as it was, so that its hover stays."""
     if record is None:
         words = pieces.notice("info", "No run yet. Press Train, and its curves appear here.")
-        return [curve([], 1), words, hidden, hidden, hidden, off, "", gr.Row(visible=False), ""]
-    epochs = record.started.epochs if record.started else 1
-    has_model = not record.live and record.run.has_model()
+        return [curve([], 1), "", words, *_nothing_lives()]
+    now = f"{record.run.id} {len(record.epochs)} {record.n_epochs}"
     return [
-        curve(record.epochs, epochs),
+        gr.skip() if now == before else curve(record.epochs, record.n_epochs),
+        now,
         _status(record),
         gr.Button(visible=record.live),
         gr.Button(visible=record.can_resume),
-        gr.Button(visible=has_model),
+        gr.Button(visible=not record.live and record.run.has_model()),
         gr.Timer(active=record.live),
         "" if record.live else f"{record.run.id} {record.position}",
         gr.Row(visible=record.live),
@@ -141,7 +153,7 @@ def _facts(record: Record) -> str:
         ("Epoch", f"{last.epoch} of {last.epochs} · {last.phase}" if last else "–"),
         ("Best so far", f"{pieces.percent(best.validation_accuracy)} validation, epoch {best.epoch}" if best else "–"),
         ("Speed", f"{last.photos_per_second:,.0f} photos/s" if last else "–"),
-        ("Time left", f"{_time(last.seconds_left)} at most" if last else "–"),
+        ("Time left", f"{_time(last.seconds_left)} at most" if last and last.seconds_left is not None else "–"),
     ]
     return "<dl>" + "".join(f"<dt>{name}</dt><dd>{pieces.text(value)}</dd>" for name, value in rows) + "</dl>"
 
@@ -164,7 +176,7 @@ def _worry(record: Record) -> str:
     if not record.epochs or record.best is None:
         return ""
     last, best = record.epochs[-1], record.best
-    rises, patience = last.epoch - best.epoch, record.run.plan.patience
+    rises, patience = last.epoch - best.epoch, record.run.plan.patience if _may_stop_early(record) else 0
     if rises < RISES_WORTH_SAYING or last.train_loss >= best.train_loss:
         return ""
     what = f"Validation loss has not fallen for {rises} epochs while training loss falls: overfitting"
@@ -173,11 +185,17 @@ def _worry(record: Record) -> str:
     return f"{what}; early stopping ends this in {max(patience - rises, 0)}." if patience else f"{what}."
 
 
+def _may_stop_early(record: Record) -> bool:
+    """Patience counts in the last phase alone: while the head learns before fine-tuning, nothing ends early."""
+    return record.run.plan.head_only or record.epochs[-1].phase == "fine-tune"
+
+
 def _strip(record: Record) -> str:
     last = record.epochs[-1] if record.epochs else None
     if last:
         words = f"epoch {last.epoch} of {last.epochs} · validation {pieces.percent(last.validation_accuracy)}"
-        words += f" · {_time(last.seconds_left)} left at most"
+        if last.seconds_left is not None:
+            words += f" · {_time(last.seconds_left)} left at most"
     elif record.progress:
         words = f"{record.progress.stage}: {record.progress.done:,} of {record.progress.total:,}"
     else:

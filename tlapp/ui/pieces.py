@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
@@ -22,22 +23,25 @@ def text(value: object) -> str:
 
 def notice(kind: str, sentence: str, *, more: str = "") -> str:
     """A sentence in a box; `kind` is "info", "warn" or "error". `more` is HTML."""
-    role = "alert" if kind == "error" else "status"
-    return f'<div class="tl-notice tl-{kind}" role="{role}">{text(sentence)}{more}</div>' if sentence else ""
+    role = ' role="alert"' if kind == "error" else ""
+    return f'<div class="tl-notice tl-{kind}"{role}>{text(sentence)}{more}</div>' if sentence else ""
 
 
 def picture(source: str, description: str, caption: str = "") -> str:
     """A square photo with alt text; `caption` is HTML."""
     below = f"<figcaption>{caption}</figcaption>" if caption else ""
-    return f'<figure class="tl-photo"><img src="{source}" alt="{text(description)}">{below}</figure>'
+    image = f'<img src="{source}" alt="{text(description)}">' if source else '<div class="tl-blank"></div>'
+    return f'<figure class="tl-photo">{image}{below}</figure>'
 
 
 def progress(words: str, done: float, total: float) -> str:
-    """A bar with words over it; without a known total, the words alone."""
+    """A bar with words over it; without a known total, an empty one."""
     share = 100 * done / total if total else 0
+    known = f'aria-valuenow="{share:.0f}" ' if total else ""
     return (
-        f'<div class="tl-progress" role="status"><span>{text(words)}</span>'
-        f'<div class="tl-track"><div style="width:{share:.1f}%"></div></div></div>'
+        f'<div class="tl-progress"><span>{text(words)}</span>'
+        f'<div class="tl-track" role="progressbar" {known}aria-label="{text(words)}">'
+        f'<div style="width:{share:.1f}%"></div></div></div>'
     )
 
 
@@ -53,12 +57,12 @@ def table(head: Iterable[str], rows: Iterable[Iterable[object]], caption: str) -
 
 def section(title: str, body: str) -> str:
     """A titled part of a page; `body` is HTML."""
-    return f"<section><h3>{text(title)}</h3>{body}</section>"
+    return f"<section><h2>{text(title)}</h2>{body}</section>"
 
 
 def percent(share: float) -> str:
-    """A share of 1 as whole per cent."""
-    return f"{share:.0%}".replace("%", " %")
+    """A share of 1 as whole per cent; 100 only where it is all."""
+    return f"{100 if share == 1 else min(99, round(100 * share))} %"
 
 
 def score(accuracy: float, n: int) -> str:
@@ -86,13 +90,13 @@ def sentence(error: Exception) -> str:
 def guarded(handler: Callable[P, R]) -> Callable[P, R]:
     """The handler, with every exception shown on the page as one sentence."""
 
+    @functools.wraps(handler)  # Gradio looks at the parameters
     def safe(*arguments: Any, **named: Any) -> Any:
         try:
             return handler(*arguments, **named)
         except gr.Error:
             raise
         except Exception as error:
-            raise gr.Error(text(sentence(error)), title="That did not work", print_exception=False) from None
+            raise gr.Error(text(sentence(error)), print_exception=False) from None
 
-    safe.__name__ = handler.__name__
     return safe

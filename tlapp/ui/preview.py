@@ -58,7 +58,9 @@ def summary(found: Dataset | None, plan: Plan | UserError) -> tuple[str, gr.Butt
 
     numbers = estimate.learned(plan, len(found.classes))
     time = estimate.in_words(
-        estimate.seconds(plan, len(split.train), len(split.validation), len(split.test), estimate.probe(entry))
+        estimate.seconds(
+            plan, len(split.train), len(split.validation), len(split.test), estimate.probe(entry, plan.device)
+        )
     )
     line = (
         f"{numbers:,} numbers will be learned from {pieces.count(len(split.train), 'photo')}. "

@@ -9,73 +9,79 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from tlapp import catalog, figures, runs, tables, workspace
-from tlapp.errors import RunError
+from tlapp import catalog, evaluate, figures, runs, tables, workspace
+from tlapp.errors import RunError, printable
 from tlapp.plan import Plan
 from tlapp.runs import Run
 from tlapp.ui import pieces, shelf
 from tlapp.ui.curve import curve
-from tlapp.ui.frame import QUIET, Mine, Tab
+from tlapp.ui.frame import QUIET, Mine, Step, Tab
 from tlapp.ui.serve import uploads_folder
+from tlapp.ui.shelf import Model
 
 MOST_WRONG = 48
-COLUMNS = ["Run", "State", "Test accuracy", "Photos", "Backbone", "Frozen", "Seconds"]
+FILES = ("Curves (PNG)", "Confusion matrix (PNG)", "Predictions (CSV)", "Report (JSON)")
+NOTHING = pieces.notice("info", "No finished run yet: train one in the Train tab.")
+COLUMNS = ["Run", "State", "Test accuracy", "Photos", "Validation", "Backbone", "Frozen", "Seconds"]
 
 
 def build(mine: Mine) -> Tab:
-    """Lay the tab out; its refresh lists the runs and shows this browser's own, else the newest."""
+    """Lay the tab out; its refresh lists the runs and keeps the one that is shown, else shows this browser's own."""
     pick = gr.Dropdown([], label="Run", elem_id="pick-run", interactive=True)
-    score = gr.HTML(pieces.notice("info", "No finished run yet: train one in the Train tab."), elem_id="score")
+    score = gr.HTML(NOTHING, elem_id="score")
     details = gr.HTML(elem_id="details")
-    with gr.Row(visible=False, elem_id="downloads") as downloads:
-        files = [
-            gr.DownloadButton(label, size="sm", min_width=120, interactive=False)
-            for label in ("Curves (PNG)", "Confusion matrix (PNG)", "Predictions (CSV)", "Report (JSON)")
-        ]
+    with gr.Row(elem_id="downloads"):
+        make = gr.Button("Make files to download", size="sm", visible=False, min_width=180, elem_id="make-files")
+        files = [gr.DownloadButton(label, size="sm", visible=False, min_width=120) for label in FILES]
     with gr.Accordion("All runs", open=True):
         table = gr.Dataframe(
             headers=COLUMNS, datatype="str", interactive=False, wrap=True, elem_id="runs", buttons=[],
             show_label=False, label="Runs",
         )  # fmt: skip
+    shown = [score, details, make, *files]
 
     @pieces.guarded
-    def refresh(state: Any) -> list[Any]:
-        models = shelf.models()
-        own = next((run for run in models if run.id == state.get("run")), models[0] if models else None)
-        choices = [(_title(run), run.id) for run in models]
-        return [gr.Dropdown(choices, value=own.id if own else None), _rows(), *show(own.id if own else None)]
-
     def show(name: str | None) -> list[Any]:
-        run = shelf.run(name)
-        if run is None or not run.has_model():
-            empty = pieces.notice("info", "No finished run yet: train one in the Train tab.")
-            return [empty, "", gr.Row(visible=False)]
-        return [_score(run), _details(run), gr.Row(visible=True)]
+        run, hidden = shelf.run(name), [gr.DownloadButton(visible=False)] * len(files)
+        if run is None:
+            return [NOTHING, "", gr.Button(visible=False), *hidden]
+        return [_score(run), _details(run), gr.Button(visible=True), *hidden]
 
-    shown = [score, details, downloads]
-    pick.input(pieces.guarded(show), pick, shown, **QUIET)
+    def refresh_to(wanted: str | None) -> list[Any]:
+        chosen = shelf.model(wanted)
+        choices = [(_title(model), model.run.id) for model in shelf.models()]
+        name = chosen.run.id if chosen else None
+        return [gr.Dropdown(choices, value=name), _rows(), *show(name)]
 
     @pieces.guarded
-    def prepare(name: str | None) -> list[Any]:
+    def refresh(name: str | None, own: str) -> list[Any]:
+        return refresh_to(name or own)
+
+    @pieces.guarded
+    def show_own(own: str) -> list[Any]:
+        return refresh_to(own)
+
+    @pieces.guarded
+    def make_files(name: str | None) -> list[Any]:
         run = shelf.run(name)
-        if run is None or not run.has_model():
-            return [gr.DownloadButton(interactive=False)] * len(files)
-        return [gr.DownloadButton(value=str(path), interactive=True) for path in _downloads(run)]
+        if run is None:
+            raise RunError("There is no run to make files of.")
+        return [gr.DownloadButton(value=str(path), visible=True) for path in _downloads(run)]
 
-    pick.change(prepare, pick, files, show_progress="hidden", api_visibility="private")
-
+    @pieces.guarded
     def choose_row(event: gr.SelectData) -> Any:
-        names = [run.id for run in shelf.models()]
         name = event.row_value[0] if event.row_value else None
-        return name if name in names else gr.skip()
+        return name if any(model.run.id == name for model in shelf.models()) else gr.skip()
 
-    table.select(choose_row, None, pick, **QUIET).then(pieces.guarded(show), pick, shown, **QUIET)
-    return Tab(refresh, [pick, table, *shown])
+    pick.input(show, pick, shown, **QUIET)
+    make.click(make_files, pick, files)
+    table.select(choose_row, None, pick, **QUIET).then(show, pick, shown, **QUIET)
+    outputs = [pick, table, *shown]
+    return Tab([Step(refresh, [pick, mine.run], outputs), Step(show_own, mine.run, outputs)])
 
 
-def _title(run: Run) -> str:
-    report = run.report()
-    return f"{run.id} · {pieces.percent(report['accuracy'])} · {Path(run.header()['source']).name}"
+def _title(model: Model) -> str:
+    return f"{model.run.id} · {pieces.percent(model.accuracy)} · {printable(Path(model.source).name)}"
 
 
 def _rows() -> list[list[str]]:
@@ -85,30 +91,28 @@ def _rows() -> list[list[str]]:
             plan, report = run.plan, run.report() if run.has_model() else None
             entry = catalog.get(plan.backbone)
             frozen = "all" if plan.head_only else ", ".join(plan.frozen) or "none"
-            scored = [pieces.percent(report["accuracy"]), f"{report['n_test']}"] if report else ["–", "–"]
+            scored = ["–", "–", "–"]
+            if report:
+                scored = [pieces.percent(report["accuracy"]), f"{report['n_test']}"]
+                scored.append(pieces.percent(report["validation_accuracy"]))
             seconds = f"{report['seconds']:.0f}" if report else "–"
             rows.append([run.id, run.state(), *scored, entry.title, frozen, seconds])
         except (RunError, KeyError):
-            rows.append([run.id, "damaged", "–", "–", "–", "–", "–"])
+            rows.append([run.id, "damaged", *["–"] * (len(COLUMNS) - 2)])
     return rows
 
 
 def _score(run: Run) -> str:
     report = run.report()
     n, best = report["n_test"], pieces.percent(report["validation_accuracy"])
-    few = f" {n} photos are few: the score may well be {_margin(report['accuracy'], n)} points off." if n < 400 else ""
+    points = max(1, round(100 * evaluate.margin(report["accuracy"], n)))
+    few = f" {n} photos are few: the score may well be {points} points off." if n < 400 else ""
     return (
         f'<p class="tl-score">{pieces.percent(report["accuracy"])}</p>'
         f"<p>of the test photos are right: {round(report['accuracy'] * n)} of {n}. They took part in no choice."
         f"{few} On the {report['n_validation']} validation photos, on which epoch {report['best_epoch']} was chosen: "
         f"{best}.</p>"
     )
-
-
-def _margin(accuracy: float, n: int) -> int:
-    """Half the width of a 95 % interval in whole points (Agresti and Coull, 1998)."""
-    adjusted = (accuracy * n + 2) / (n + 4)
-    return max(1, round(200 * (adjusted * (1 - adjusted) / (n + 4)) ** 0.5))
 
 
 def _details(run: Run) -> str:
@@ -118,7 +122,7 @@ def _details(run: Run) -> str:
         pieces.section("Confusion matrix", _confusion(np.array(report["confusion"]), classes))
         + pieces.section("Class by class", _per_class(report, classes))
         + pieces.section("Wrong photos, surest first", _wrong(run, report))
-        + pieces.section("Curves", curve(record.epochs, record.started.epochs if record.started else 1))
+        + pieces.section("Curves", curve(record.epochs, record.n_epochs))
         + pieces.section("Settings", _settings(run.plan, run.header()["source"]))
     )
 
@@ -126,7 +130,9 @@ def _details(run: Run) -> str:
 def _confusion(confusion: np.ndarray, classes: list[str]) -> str:
     """Counts, rows true, columns predicted, coloured by their share of the row."""
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    head = "".join(f'<th scope="col"><span>{pieces.text(name)}</span></th>' for name in classes)
+    head = "".join(
+        f'<th scope="col" title="{pieces.text(name)}"><span>{pieces.text(name)}</span></th>' for name in classes
+    )
     rows = ""
     for i, name in enumerate(classes):
         cells = "".join(
@@ -134,7 +140,7 @@ def _confusion(confusion: np.ndarray, classes: list[str]) -> str:
             f'title="{pieces.text(name)} called {pieces.text(classes[j])}: {n}">{n or ""}</td>'
             for j, n in enumerate(confusion[i])
         )
-        rows += f'<tr><th scope="row"><span>{pieces.text(name)}</span></th>{cells}</tr>'
+        rows += f'<tr><th scope="row" title="{pieces.text(name)}"><span>{pieces.text(name)}</span></th>{cells}</tr>'
     return (
         '<div class="tl-scroll"><table class="tl-confusion"><caption>Rows: what the photo shows. Columns: what the '
         f"model said.</caption><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"

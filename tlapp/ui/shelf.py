@@ -6,8 +6,10 @@ A page names ids alone, never paths; an id that is unknown or not well formed is
 from __future__ import annotations
 
 import base64
+import dataclasses
 import functools
 import io
+import re
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,17 +22,16 @@ from tlapp import dataset as datasets
 from tlapp import runs, workspace
 from tlapp.dataset import Dataset
 from tlapp.errors import DataError, RunError
-from tlapp.events import Ended, EpochFinished, Event, Progress, Queued, Resumed, RunStarted
+from tlapp.events import Ended, EpochFinished, Event, Progress, Queued, Resumed, RunFinished, RunStarted
 from tlapp.runs import Run
 
 if TYPE_CHECKING:
     from tlapp.predict import Predictor
 
 
-def dataset(mine: Any) -> Dataset | None:
-    """The dataset that a page's browser state names."""
-    name = mine.get("dataset") if isinstance(mine, dict) else None
-    if not isinstance(name, str) or len(name) != 16 or not name.isalnum():
+def dataset(name: Any) -> Dataset | None:
+    """The dataset of that id, if the workspace has it."""
+    if not isinstance(name, str) or not re.fullmatch("[0-9a-f]{16}", name):
         return None
     try:
         return _dataset(workspace.home() / "datasets" / name)
@@ -51,16 +52,59 @@ def dataset_of(run: Run) -> Dataset | None:
 
 def run(name: Any) -> Run | None:
     """The run of that id."""
-    return next((r for r in runs.all_runs(workspace.home()) if r.id == name), None)
+    if not isinstance(name, str) or not re.fullmatch(r"\d{4,}-[a-z0-9]{6}", name):
+        return None
+    found = Run(workspace.home() / "runs" / name)
+    return found if (found.path / "plan.json").exists() else None
 
 
-def models() -> list[Run]:
-    """Runs that can predict, newest first."""
-    return [r for r in reversed(runs.all_runs(workspace.home())) if r.has_model()]
+def live() -> Run | None:
+    """The run that trains now, else the first that waits."""
+    return next((r for r in runs.all_runs(workspace.home()) if r.is_live()), None)
+
+
+def newest() -> Run | None:
+    """The run that was started last."""
+    return next(iter(reversed(runs.all_runs(workspace.home()))), None)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A run that can predict, in short."""
+
+    run: Run
+    classes: tuple[str, ...]
+    source: str
+    accuracy: float
+    n_test: int
+
+
+def models() -> list[Model]:
+    """Runs that can predict, newest first; damaged ones are left out."""
+    found = []
+    for one in reversed(runs.all_runs(workspace.home())):
+        try:
+            found.append(_model(one, (one.path / "report.json").stat().st_mtime_ns))
+        except (RunError, OSError, KeyError, TypeError):
+            continue
+    return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _model(run: Run, _written: int) -> Model:
+    report, header = run.report(), run.header()
+    return Model(run, run.classes, str(header["source"]), float(report["accuracy"]), int(report["n_test"]))
+
+
+def model(name: Any) -> Model | None:
+    """The model of that run; where it has none, the newest."""
+    found = models()
+    return next((m for m in found if m.run.id == name), found[0] if found else None)
 
 
 def predictor(run: Run) -> Predictor:
     """The run's model, kept loaded. Raises RunError."""
+    run.report()  # says in a sentence if there is none
     return _predictor(run, (run.path / "report.json").stat().st_mtime_ns)
 
 
@@ -107,6 +151,11 @@ class Record:
     position: int = 0
 
     @property
+    def n_epochs(self) -> int:
+        """How many epochs there are at most, once it is known."""
+        return self.started.epochs if self.started else 1
+
+    @property
     def best(self) -> EpochFinished | None:
         """The best epoch of the phase that the run is in."""
         return next((e for e in reversed(self.epochs) if e.epoch == self.epochs[-1].best_epoch), None)
@@ -114,10 +163,10 @@ class Record:
     @property
     def can_resume(self) -> bool:
         """Whether it was stopped, failed or was interrupted."""
-        return not self.live and type(self.end).__name__ != "RunFinished"
+        return not self.live and not isinstance(self.end, RunFinished)
 
     def read(self) -> None:
-        """Take in what has happened since the last look."""
+        """Take in what has happened since the last look. Raises RunError if the record is damaged."""
         self.live = self.run.is_live()
         found, self.position = self.run.events(self.position)
         for event in found:
@@ -142,13 +191,8 @@ _one_reader = threading.Lock()
 
 
 def record(run: Run) -> Record:
-    """The run's record up to now; each event is read from disk once."""
+    """The run's record up to now, a copy; each event is read from disk once. Raises RunError."""
     with _one_reader:
         kept = _records.setdefault(run.path, Record(run))
         kept.read()
-        return kept
-
-
-def live() -> Run | None:
-    """The run that trains now, else the first that waits."""
-    return next((r for r in runs.all_runs(workspace.home()) if r.is_live()), None)
+        return dataclasses.replace(kept, epochs=list(kept.epochs))

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from tlapp import images, workspace
-from tlapp.errors import DataError, PictureError, RunError
+from tlapp.dataset import Skipped
+from tlapp.errors import DataError, PictureError, RunError, printable
 from tlapp.intake import is_junk, read_file
 from tlapp.runs import Run
 from tlapp.ui import pieces, shelf
 from tlapp.ui.drop import PHOTOS, drop_zone, gather
-from tlapp.ui.frame import QUIET, Mine, Tab
+from tlapp.ui.frame import QUIET, Mine, Step, Tab
 from tlapp.ui.serve import uploads_folder
+from tlapp.ui.shelf import Model
 
 if TYPE_CHECKING:
     from tlapp.predict import Prediction
@@ -28,11 +30,10 @@ EMPTY = "No answer yet. Drop a photo above, paste one, or take one with the came
 
 
 def build(mine: Mine) -> Tab:
-    """Lay the tab out; its refresh lists the models and chooses this browser's own, else the newest."""
+    """Lay the tab out; its refresh lists the models and keeps the one chosen, else chooses this browser's own."""
     pick = gr.Dropdown([], label="Model that answers", elem_id="pick-model", interactive=True)
     zone = drop_zone("photos", PHOTOS)
-    with gr.Row():
-        unseen = gr.Button("Try one of the test photos", interactive=False, elem_id="try-test-photo")
+    unseen = gr.Button("Try one of the test photos", interactive=False, elem_id="try-test-photo")
     with gr.Accordion("Use the camera", open=False, elem_id="camera-box"):
         camera = gr.Image(
             sources=["webcam"], type="filepath", image_mode=None, show_label=False, label="Camera", height=320,
@@ -40,13 +41,18 @@ def build(mine: Mine) -> Tab:
         )  # fmt: skip
     answers = gr.HTML(pieces.notice("info", EMPTY), elem_id="answers")
 
+    def refresh_to(wanted: str | None) -> list[Any]:
+        chosen = shelf.model(wanted)
+        choices = [(_title(model), model.run.id) for model in shelf.models()]
+        return [gr.Dropdown(choices, value=chosen.run.id if chosen else None), gr.Button(interactive=bool(chosen))]
+
     @pieces.guarded
-    def refresh(state: Any) -> list[Any]:
-        models = shelf.models()
-        own = next((run.id for run in models if run.id == state.get("run")), models[0].id if models else None)
-        choices = [(_title(run), run.id) for run in models]
-        words = EMPTY if models else "There is no model yet. Train one in the Train tab."
-        return [gr.Dropdown(choices, value=own), gr.Button(interactive=bool(models)), pieces.notice("info", words)]
+    def refresh(name: str | None, own: str) -> list[Any]:
+        return refresh_to(name or own)
+
+    @pieces.guarded
+    def choose_own(own: str) -> list[Any]:
+        return refresh_to(own)
 
     @pieces.guarded
     def from_zone(value: Any, name: str | None) -> str:
@@ -54,40 +60,45 @@ def build(mine: Mine) -> Tab:
 
     @pieces.guarded
     def from_camera(file: str | None, name: str | None) -> Any:
-        if not file:
-            return gr.skip()
-        return _answer([("camera", Path(file).read_bytes())], _chosen(name))
+        return _answer([("camera", Path(file))], [], _chosen(name)) if file else gr.skip()
 
     @pieces.guarded
     def from_test_photos(name: str | None) -> str:
-        run = _chosen(name)
-        found = shelf.dataset_of(run)
-        if found is None:
-            raise RunError("The photos of this run are gone from the workspace. Drop a photo instead.")
-        index = int(random.choice(run.plan.split(found).test))
-        photo = found.photos[index]
-        truth = f"test photo of {found.classes[photo.label]}, which took no part in the training"
-        answer = shelf.predictor(run).predict(found.pixels(index), photo.name)
-        return _big(answer, shelf.data_uri(found.pixels(index)), truth)
+        return _try_test_photo(_chosen(name))
 
     zone.upload(from_zone, [zone, pick], answers)
     camera.input(from_camera, [camera, pick], answers)
-    unseen.click(from_test_photos, pick, answers, **{**QUIET, "show_progress": "minimal"})
-    return Tab(refresh, [pick, unseen, answers])
+    unseen.click(from_test_photos, pick, answers)
+    pick.input(lambda: pieces.notice("info", "Another model answers now. Try a photo again."), None, answers, **QUIET)
+    outputs = [pick, unseen]
+    return Tab([Step(refresh, [pick, mine.run], outputs), Step(choose_own, mine.run, outputs)])
 
 
-def _title(run: Run) -> str:
-    classes = run.classes
-    names = ", ".join(classes[:4]) + (f" and {len(classes) - 4} more" if len(classes) > 4 else "")
-    return f"Run {run.id}: {names} · {pieces.percent(run.report()['accuracy'])} on test photos"
+def _title(model: Model) -> str:
+    names = ", ".join(model.classes[:4]) + (f" and {len(model.classes) - 4} more" if len(model.classes) > 4 else "")
+    return f"Run {model.run.id}: {printable(names)} · {pieces.percent(model.accuracy)} on test photos"
 
 
 def _chosen(name: str | None) -> Run:
     """The run of that id; before the page has chosen one, the newest."""
-    run = shelf.run(name) or next(iter(shelf.models()), None)
-    if run is None:
+    run = shelf.run(name) if name else None
+    newest = shelf.model(None)
+    if run is None and newest is None:
         raise RunError("There is no model yet. Train one in the Train tab.")
-    return run
+    if run is None and name:
+        raise RunError("That run is gone. Choose another model.")
+    return run or newest.run  # type: ignore[union-attr]
+
+
+def _try_test_photo(run: Run) -> str:
+    found = shelf.dataset_of(run)
+    if found is None:
+        raise RunError("The photos of this run are gone from the workspace. Drop a photo instead.")
+    index = int(random.choice(run.plan.split(found).test))
+    photo = found.photos[index]
+    answer = shelf.predictor(run).predict(found.pixels(index), photo.name)
+    truth = f"A test photo of {found.classes[photo.label]}; it took no part in the training."
+    return _big(answer, shelf.data_uri(found.pixels(index)), run, truth)
 
 
 def _classify_upload(value: Any, run: Run) -> str:
@@ -100,50 +111,46 @@ def _classify_upload(value: Any, run: Run) -> str:
                 f"These are {len(paths):,} photos; the page takes {MOST_AT_ONCE} at once. "
                 "For more use the command line: tlapp predict RUN FOLDER --csv OUT."
             )
-        read: list[tuple[str, bytes | str]] = [(s.name, s.reason) for s in refused]
-        for path in paths:
-            try:
-                read.append((path.relative_to(folder).as_posix(), read_file(path)))
-            except PictureError as error:
-                read.append((path.relative_to(folder).as_posix(), str(error)))
-        return _answer(read, run)
+        return _answer([(p.relative_to(folder).as_posix(), p) for p in paths], refused, run)
 
 
-def _answer(files: list[tuple[str, bytes | str]], run: Run) -> str:
-    """HTML of the answers; a file is its bytes, or the reason why it has none."""
+def _answer(files: list[tuple[str, Path]], refused: list[Skipped], run: Run) -> str:
+    """HTML of the answers for these files, and why some have none."""
     predictor = shelf.predictor(run)
     answered: list[tuple[Prediction, str]] = []
-    failed = ""
-    for name, data in files:
+    failed = "".join(pieces.notice("error", f"{skipped.name} {skipped.reason}.") for skipped in refused)
+    for name, path in files:
         try:
-            if isinstance(data, str):
-                raise PictureError(data)
-            pixels = images.load(data)
+            pixels = images.load(read_file(path))
         except PictureError as error:
             failed += pieces.notice("error", f"{name} {error}.")
         else:
             side = None if len(files) == 1 else 112
             answered.append((predictor.predict(pixels, name), shelf.data_uri(pixels, side)))
     if len(files) == 1 and answered:
-        return _big(*answered[0], "")
+        return failed + _big(*answered[0], run, "")
     rows = "".join(_row(answer, source) for answer, source in answered)
-    head = "<tr><th>Photo</th><th>Class</th><th>How sure</th><th>File</th></tr>"
-    table = f'<table class="tl-table tl-answers"><thead>{head}</thead><tbody>{rows}</tbody></table>'
-    return failed + (f'<div class="tl-scroll">{table}</div>' if answered else "")
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Photo", "Class", "How sure", "File"))
+    caption = f"<caption>Run {pieces.text(run.id)} answers.</caption>"
+    table = (
+        f'<div class="tl-scroll"><table class="tl-table tl-answers">{caption}'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+    return failed + (table if answered else "")
 
 
-def _big(answer: Prediction, source: str, truth: str) -> str:
+def _big(answer: Prediction, source: str, run: Run, truth: str) -> str:
     """One photo beside its answer and a bar for each class."""
     ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
     bars = "".join(_bar(name, share) for name, share in ranked[:MOST_BARS])
     rest = "".join(_bar(name, share) for name, share in ranked[MOST_BARS:])
     if rest:
         bars += f"<details><summary>{len(ranked) - MOST_BARS} more classes</summary>{rest}</details>"
-    note = f'<p class="tl-hint">{pieces.text(truth)}</p>' if truth else ""
+    notes = [truth, f"{answer.file} · run {run.id} answers"]
+    below = "".join(f'<p class="tl-file">{pieces.text(note)}</p>' for note in notes if note)
     return (
-        f'<div class="tl-answer">{pieces.picture(source, f"{answer.file}, called {answer.label}", "")}'
-        f'<div><p class="tl-label">{_said(answer)}</p>{bars}{note}'
-        f'<p class="tl-file">{pieces.text(answer.file)}</p></div></div>'
+        f'<div class="tl-answer">{pieces.picture(source, f"{answer.file}, called {answer.label}")}'
+        f'<div><p class="tl-label">{_said(answer)}</p>{bars}{below}</div></div>'
     )
 
 

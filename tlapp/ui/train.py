@@ -13,7 +13,7 @@ from tlapp import catalog, jobs, plan
 from tlapp.errors import DataError, PlanError
 from tlapp.plan import AUGMENTATIONS, Plan
 from tlapp.ui import form, pieces, preview, shelf, weights
-from tlapp.ui.frame import QUIET, Mine, Tab
+from tlapp.ui.frame import QUIET, Mine, Step, Tab
 
 FIRST = catalog.get(catalog.INCLUDED)
 
@@ -54,13 +54,13 @@ def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
     """Lay the tab out; `elsewhere` are components that hold settings in other tabs."""
     p = _lay_out()
     fields = {**elsewhere, **p.sliders, **p.numbers}
-    fields |= {"backbone": p.backbone, "frozen": p.blocks, "weights": p.weights.path}
-    inputs = {mine, p.photo, p.draw, *fields.values()}
+    fields |= {"backbone": p.backbone, "frozen": p.blocks, "weights": p.weights.name}
+    inputs = {mine.dataset, p.photo, p.draw, *fields.values()}
 
     @pieces.guarded
     def show(values: dict[Any, Any]) -> str:
         chosen, entry = form.read_augmentation(values, p.sliders), catalog.get(values[p.backbone])
-        return preview.views(shelf.dataset(values[mine]), values[p.photo], values[p.draw], chosen, entry)
+        return preview.views(shelf.dataset(values[mine.dataset]), values[p.photo], values[p.draw], chosen, entry)
 
     @pieces.guarded
     def tell(values: dict[Any, Any]) -> tuple[Any, ...]:
@@ -68,47 +68,48 @@ def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
             chosen: Plan | PlanError = form.read_plan(values, fields)
         except PlanError as error:
             chosen = error
-        return preview.summary(shelf.dataset(values[mine]), chosen)
+        return preview.summary(shelf.dataset(values[mine.dataset]), chosen)
 
     @pieces.guarded
-    def start(values: dict[Any, Any]) -> dict[str, Any]:
-        found = shelf.dataset(values[mine])
+    def follow_slider(values: dict[Any, Any]) -> list[Any]:
+        chosen = form.read_augmentation(values, p.sliders)
+        return [show(values), form.augmentation_name(chosen), *tell(values)]
+
+    @pieces.guarded
+    def start(values: dict[Any, Any]) -> str:
+        found = shelf.dataset(values[mine.dataset])
         if found is None:
             raise DataError("There are no photos yet. Load them in the Data tab.")
-        return {**values[mine], "run": jobs.start(found, form.read_plan(values, fields)).id}
+        return jobs.start(found, form.read_plan(values, fields)).id
 
-    def then_show(event: Any) -> Any:
-        return event.then(show, inputs, p.views, **QUIET)
-
-    def then_tell(event: Any) -> Any:
-        return event.then(tell, inputs, p.told, **QUIET)
-
+    shows, tells = Step(show, inputs, p.views), Step(tell, inputs, p.told)
     for slider in p.sliders.values():
-        slider.input(show, inputs, p.views, **QUIET)
-    for event in _wire_augmentation(p):
-        then_tell(then_show(event))
+        slider.input(follow_slider, inputs, [p.views, p.strength, *p.told], **QUIET)
+    strengths = list(p.sliders.values())
+    chosen = p.strength.input(lambda name: form.slider_values(AUGMENTATIONS[name]), p.strength, strengths, **QUIET)
+    tells.after(shows.after(chosen))
     for event in _wire_views(p):
-        then_show(event)
+        shows.after(event)
     for event in _wire_blocks(p, mine):
-        then_show(then_tell(event))
+        shows.after(tells.after(event))
     p.blocks.input(tell, inputs, p.told, **QUIET)
     for component in [*p.numbers.values(), *elsewhere.values()]:
-        component.change(tell, inputs, p.told, **QUIET)
+        component.input(tell, inputs, p.told, **QUIET)
     for event in weights.wire(p.weights, p.backbone):
-        then_tell(event)
-    started = p.go.click(start, inputs, mine, trigger_mode="once", show_progress="hidden", api_visibility="private")
+        tells.after(event)
+    started = p.go.click(start, inputs, mine.run, trigger_mode="once", show_progress="hidden")
 
-    def refresh(state: Any) -> list[Any]:
-        return [form.AUTO, 0, *_suggest(p, state)]
+    def refresh(dataset: str) -> list[Any]:
+        return [form.AUTO, 0, *_suggest(p, dataset)]
 
-    after = [(tell, inputs, p.told), (show, inputs, p.views)]
-    return Tab(refresh, [p.preset, p.photo, *p.suggested], [started], after=after)
+    refreshes = Step(pieces.guarded(refresh), mine.dataset, [p.preset, p.photo, *p.suggested])
+    return Tab([refreshes, shows, tells], [started])
 
 
 def _lay_out() -> Parts:
     with gr.Row(elem_id="augment"):
         with gr.Column(scale=5, min_width=300):
-            gr.HTML("<h3>Augment</h3><p>A little different each time, so that the network cannot learn by heart.</p>")
+            gr.HTML("<h2>Augment</h2><p>A little different each time, so that the network cannot learn by heart.</p>")
             strength = gr.Radio(list(AUGMENTATIONS), value="light", label="Strength", elem_id="aug-strength")
             with gr.Column(elem_id="sliders"):
                 sliders = form.augmentation_sliders()
@@ -118,7 +119,7 @@ def _lay_out() -> Parts:
                 back = gr.Button("◀ Back", size="sm", min_width=80, elem_id="photo-back")
                 another = gr.Button("Another photo ▶", size="sm", min_width=120, elem_id="photo-next")
                 redraw = gr.Button("Draw anew", size="sm", min_width=100, elem_id="redraw")
-    gr.HTML("<h3>Which parts learn</h3>")
+    gr.HTML("<h2>Which parts learn</h2>")
     backbone = gr.Radio(form.backbone_choices(), value=FIRST.name, label="Backbone", elem_id="backbone")
     panel = weights.build()
     preset = gr.Radio(list(form.PRESETS), value=form.AUTO, label="Start from", elem_id="preset")
@@ -138,20 +139,6 @@ def _lay_out() -> Parts:
     )  # fmt: skip
 
 
-def _wire_augmentation(p: Parts) -> list[Any]:
-    """Named strengths and sliders follow each other."""
-    slides = list(p.sliders.values())
-
-    def name_strength(*values: float) -> str | None:
-        return form.augmentation_name(form.read_augmentation(dict(zip(slides, values, strict=True)), p.sliders))
-
-    events = [slider.release(name_strength, slides, p.strength, **QUIET) for slider in slides]
-    return [
-        *events,
-        p.strength.input(lambda name: form.slider_values(AUGMENTATIONS[name]), p.strength, slides, **QUIET),
-    ]
-
-
 def _wire_views(p: Parts) -> list[Any]:
     """Another photo, other draws."""
     steps = [(p.back, p.photo, -1), (p.another, p.photo, 1), (p.redraw, p.draw, 1)]
@@ -167,9 +154,9 @@ def _wire_blocks(p: Parts, mine: Mine) -> list[Any]:
         ticks = gr.CheckboxGroup(form.block_choices(entry), value=form.preset_blocks(left, entry))
         return [ticks, left, "", *weights.state(name)]
 
-    def take_preset(chosen: str, state: Any, name: str) -> list[Any]:
+    def take_preset(chosen: str, dataset: str, name: str) -> list[Any]:
         if chosen == form.AUTO:
-            return _suggest(p, state)
+            return _suggest(p, dataset)
         keep = [gr.skip()] * (len(p.suggested) - 2)
         return [gr.skip(), form.preset_blocks(chosen, catalog.get(name)), *keep]
 
@@ -179,14 +166,14 @@ def _wire_blocks(p: Parts, mine: Mine) -> list[Any]:
     p.blocks.input(name_preset, [p.blocks, p.backbone], p.preset, **QUIET)
     filled = [p.blocks, p.preset, p.weights.said, *p.weights.shown]
     return [
-        p.backbone.input(take_backbone, [p.backbone, p.preset], filled, **QUIET),
-        p.preset.input(take_preset, [p.preset, mine, p.backbone], p.suggested, **QUIET),
+        p.backbone.input(pieces.guarded(take_backbone), [p.backbone, p.preset], filled, **QUIET),
+        p.preset.input(pieces.guarded(take_preset), [p.preset, mine.dataset, p.backbone], p.suggested, **QUIET),
     ]
 
 
-def _suggest(p: Parts, state: Any) -> list[Any]:
+def _suggest(p: Parts, dataset: str) -> list[Any]:
     """Every widget as the plan has it that suits the dataset."""
-    found = shelf.dataset(state)
+    found = shelf.dataset(dataset)
     chosen = plan.suggest(found) if found else Plan(FIRST.name, FIRST.block_names)
     choices = form.block_choices(catalog.get(chosen.backbone))
     return [

@@ -12,13 +12,13 @@ from tlapp import catalog, fetching, workspace
 from tlapp.errors import WeightsError
 from tlapp.tasks import Task
 from tlapp.ui import form, pieces
-from tlapp.ui.frame import Waiting
+from tlapp.ui.frame import QUIET, Waiting
 
 _fetching = Waiting("Fetching was cancelled. Nothing was kept.")
 
 
 class Panel(NamedTuple):
-    """The panel's components; `path` holds the weights file in use, empty for the published weights."""
+    """The panel's components; `name` holds the weights file in use, empty for the published weights."""
 
     box: gr.Column
     words: gr.HTML
@@ -26,12 +26,12 @@ class Panel(NamedTuple):
     file: gr.UploadButton
     cancel: gr.Button
     said: gr.HTML
-    path: gr.Textbox
+    name: gr.Textbox
 
     @property
     def shown(self) -> list[Any]:
         """What `state` fills."""
-        return [self.box, self.words, self.fetch, self.path]
+        return [self.box, self.words, self.fetch, self.name]
 
 
 def build() -> Panel:
@@ -45,16 +45,16 @@ def build() -> Panel:
             )
             cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="cancel-fetch")
         said = gr.HTML(elem_id="weights-said")
-        path = gr.Textbox("", visible=False)
-    return Panel(box, words, fetch, file, cancel, said, path)
+        name = gr.Textbox("", visible=False)
+    return Panel(box, words, fetch, file, cancel, said, name)
 
 
-def state(name: str, path: str = "") -> list[Any]:
-    """New values of `Panel.shown` for a backbone and, if the person gave one, its weights file."""
-    entry = catalog.get(name)
-    if path:
-        words = f"Weights of {entry.title}: your file {Path(path).name}."
-        return [gr.Column(visible=True), pieces.notice("info", words), gr.Button(visible=False), path]
+def state(backbone: str, file: str = "") -> list[Any]:
+    """New values of `Panel.shown` for a backbone and, if the person gave one, its weights file in the workspace."""
+    entry = catalog.get(backbone)
+    if file:
+        words = f"The weights of {entry.title} are those of your file ({file})."
+        return [gr.Column(visible=True), pieces.notice("info", words), gr.Button(visible=False), file]
     if entry.included or catalog.weights_path(entry).is_file():
         return [gr.Column(visible=False), "", gr.Button(), ""]
     words = (
@@ -76,30 +76,28 @@ def wire(panel: Panel, backbone: gr.Radio) -> list[Any]:
             return f"Fetching {entry.title}'s weights: {task.done:.0f} of {entry.megabytes:.0f} MB"
 
         for told in _fetching.follow(request, lambda report: fetching.fetch(entry, report), words):
-            now = [gr.Radio(form.backbone_choices(), value=name), *state(name)] if told.answer else [gr.skip()] * 5
-            yield [told.words, gr.Button(visible=not told.over), *now]
+            # The person may have gone on to another backbone: what is chosen stays.
+            yield [told.words, gr.Button(visible=not told.over), gr.Radio(form.backbone_choices())]
 
-    outputs = [panel.said, panel.cancel, backbone, *panel.shown]
-    fetched = panel.fetch.click(fetch, backbone, outputs, show_progress="hidden")
-    given = panel.file.upload(
-        _keep, [panel.file, backbone], [panel.said, *panel.shown], show_progress="hidden"
-    )  # fmt: skip
+    fetched = panel.fetch.click(fetch, backbone, [panel.said, panel.cancel, backbone], show_progress="hidden")
+    fetched = fetched.then(pieces.guarded(state), [backbone, panel.name], panel.shown, **QUIET)
+    given = panel.file.upload(_keep, [panel.file, backbone], [panel.said, *panel.shown], show_progress="hidden")
     return [fetched, given]
 
 
-def _keep(file: str, name: str) -> list[Any]:
+@pieces.guarded
+def _keep(file: str, backbone: str) -> list[Any]:
     """Check an uploaded weights file by reading it, and keep it in the workspace for runs to come."""
     from tlapp import backbones
 
-    entry = catalog.get(name)
+    path = Path(file)
     try:
-        backbones.load(entry, 2, weights=file)
-        folder = workspace.home() / "weights"
-        folder.mkdir(parents=True, exist_ok=True)
-        kept = folder / f"{name}-{workspace.sha256(Path(file))[:12]}{Path(file).suffix}"
-        workspace.write_atomic(kept, Path(file).read_bytes())
+        backbones.load(catalog.get(backbone), 2, weights=file)
+        name = f"{backbone}-{workspace.sha256(path)[:12]}{path.suffix}"
+        form.weights_folder().mkdir(parents=True, exist_ok=True)
+        workspace.write_atomic(form.weights_folder() / name, path.read_bytes())
     except (WeightsError, OSError) as error:
         return [pieces.notice("error", pieces.sentence(error)), *[gr.skip()] * 4]
     finally:
-        Path(file).unlink(missing_ok=True)
-    return ["", *state(name, str(kept))]
+        path.unlink(missing_ok=True)
+    return ["", *state(backbone, name)]
