@@ -335,7 +335,7 @@ def test_a_damaged_run_is_named_and_spoils_no_other(site, own_run, home):
     tab(site, "3 Results")
     site.locator(".tl-score").wait_for()
     assert "0002-aaaaaa" in site.locator("#runs").inner_text()
-    assert own_run.id in site.locator("#top-results").inner_text()
+    site.locator("#top-results", has_text=own_run.id).wait_for()
 
 
 def test_results_are_taken_home_as_files(site, own_run, tmp_path):

@@ -356,7 +356,7 @@ def test_uploads_lie_in_the_workspace_and_go_with_the_page(start, home):
     assert json.loads(upload(served)[1])[0].startswith(str(folder))
     served.close()
     served.close()
-    assert not list((home / "uploads").glob("page-*"))
+    assert not [entry for entry in (home / "uploads").iterdir() if entry.is_dir()]
 
 
 def test_uploads_can_be_shown_from_a_hidden_folder(start, tmp_path, monkeypatch):
@@ -449,7 +449,7 @@ def test_a_page_that_cannot_be_built_leaves_nothing(start, home):
     port, before = free_port(), dict(os.environ)
     with pytest.raises(UserError, match="no page today"):
         start(broken, port=port)
-    assert not list((home / "uploads").glob("page-*"))
+    assert not [entry for entry in (home / "uploads").iterdir() if entry.is_dir()]
     assert dict(os.environ) == before
     start(port=port)
 
@@ -488,13 +488,13 @@ def test_control_c_ends_it_quietly_though_a_page_is_open(home):
         heartbeat.sendall(f"GET /gradio_api/heartbeat/abc HTTP/1.1\r\nHost: {url.netloc}\r\n\r\n".encode())
         assert b"200" in heartbeat.recv(1000)
         process.send_signal(signal.SIGINT)
-        out, rest = process.communicate(timeout=30)
+        out, rest = process.communicate(timeout=60)
     assert process.returncode == 0
     assert out == ""
     assert rest.splitlines() == [
         "Closing. Press Ctrl-C again to leave at once.", "runs stopped", "torch False", "returned",
     ]  # fmt: skip
-    assert not list((home / "uploads").glob("page-*"))
+    assert not [entry for entry in (home / "uploads").iterdir() if entry.is_dir()]
 
 
 def test_the_page_asks_nothing_of_any_other_machine(start, page):

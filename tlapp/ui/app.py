@@ -66,8 +66,8 @@ def build_app() -> gr.Blocks:
         after_end = [_once_ended(step, browser, ended) for step in (show_own, choose_own)]
         _then(ended.change(lambda: None, None, None, **QUIET), tell_tops, *after_end)
         _then(train_title.select(lambda: None, None, None, **QUIET), *live_tab.refresh)
-        _then(results_title.select(lambda: None, None, None, **QUIET), list_results)
-        _then(test_title.select(lambda: None, None, None, **QUIET), list_models)
+        _then(results_title.select(lambda: None, None, None, **QUIET), tell_tops, list_results)
+        _then(test_title.select(lambda: None, None, None, **QUIET), tell_tops, list_models)
         for button, name in _ways(data_tab, live_tab, tops):
             button.click(lambda name=name: gr.Tabs(selected=name), None, tabs, **QUIET)
         page.load(_device, None, device, **QUIET)

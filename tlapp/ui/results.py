@@ -47,19 +47,12 @@ def build(mine: Mine) -> Tab:
             return [NOTHING, "", gr.Button(visible=False), *hidden]
         return [_score(run), _details(run), gr.Button(visible=True), *hidden]
 
-    def refresh_to(wanted: str | None) -> list[Any]:
-        chosen = shelf.model(wanted)
-        choices = [(_title(model), model.run.id) for model in shelf.models()]
-        name = chosen.run.id if chosen else None
-        return [gr.Dropdown(choices, value=name), _rows(), *show(name)]
-
     @pieces.guarded
     def refresh(name: str | None, own: str) -> list[Any]:
-        return refresh_to(name or own)
-
-    @pieces.guarded
-    def show_own(own: str) -> list[Any]:
-        return refresh_to(own)
+        chosen = shelf.model(name or own)
+        choices = [(_title(model), model.run.id) for model in shelf.models()]
+        shown_run = chosen.run.id if chosen else None
+        return [gr.Dropdown(choices, value=shown_run), _rows(), *show(shown_run)]
 
     @pieces.guarded
     def make_files(name: str | None) -> list[Any]:
@@ -77,7 +70,7 @@ def build(mine: Mine) -> Tab:
     make.click(make_files, pick, files)
     table.select(choose_row, None, pick, **QUIET).then(show, pick, shown, **QUIET)
     outputs = [pick, table, *shown]
-    return Tab([Step(refresh, [pick, mine.run], outputs), Step(show_own, mine.run, outputs)])
+    return Tab([Step(refresh, [pick, mine.run], outputs), Step(lambda own: refresh(None, own), mine.run, outputs)])
 
 
 def _title(model: Model) -> str:

@@ -113,13 +113,18 @@ def launch(
         stack.callback(on_close)
         name = "localhost" if address.is_unspecified else f"[{address}]" if address.version == 6 else address
         served = Served(f"http://{name}:{port}/", stack.pop_all())
+    if wait:
+        _wait(demo, served, say, browser)
+    else:
+        _announce(served, say, browser)
+    return served
+
+
+def _announce(served: Served, say: Callable[[str], None], browser: bool) -> None:
     say(f"The page is at {served.url} (Ctrl-C ends it).")
     if browser:
         with contextlib.suppress(webbrowser.Error):
             webbrowser.open(served.url)
-    if wait:
-        _wait(demo, served, say)
-    return served
 
 
 def uploads_folder() -> Path:
@@ -129,8 +134,9 @@ def uploads_folder() -> Path:
     return Path(get_upload_folder()).resolve()
 
 
-def _wait(demo: gr.Blocks, served: Served, say: Callable[[str], None]) -> None:
+def _wait(demo: gr.Blocks, served: Served, say: Callable[[str], None], browser: bool) -> None:
     try:
+        _announce(served, say, browser)
         while demo.server.thread.is_alive():
             demo.server.thread.join(0.5)
     except KeyboardInterrupt:

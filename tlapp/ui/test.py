@@ -41,18 +41,11 @@ def build(mine: Mine) -> Tab:
         )  # fmt: skip
     answers = gr.HTML(pieces.notice("info", EMPTY), elem_id="answers")
 
-    def refresh_to(wanted: str | None) -> list[Any]:
-        chosen = shelf.model(wanted)
-        choices = [(_title(model), model.run.id) for model in shelf.models()]
-        return [gr.Dropdown(choices, value=chosen.run.id if chosen else None), gr.Button(interactive=bool(chosen))]
-
     @pieces.guarded
     def refresh(name: str | None, own: str) -> list[Any]:
-        return refresh_to(name or own)
-
-    @pieces.guarded
-    def choose_own(own: str) -> list[Any]:
-        return refresh_to(own)
+        chosen = shelf.model(name or own)
+        choices = [(_title(model), model.run.id) for model in shelf.models()]
+        return [gr.Dropdown(choices, value=chosen.run.id if chosen else None), gr.Button(interactive=bool(chosen))]
 
     @pieces.guarded
     def from_zone(value: Any, name: str | None) -> str:
@@ -71,7 +64,7 @@ def build(mine: Mine) -> Tab:
     unseen.click(from_test_photos, pick, answers)
     pick.input(lambda: pieces.notice("info", "Another model answers now. Try a photo again."), None, answers, **QUIET)
     outputs = [pick, unseen]
-    return Tab([Step(refresh, [pick, mine.run], outputs), Step(choose_own, mine.run, outputs)])
+    return Tab([Step(refresh, [pick, mine.run], outputs), Step(lambda own: refresh(None, own), mine.run, outputs)])
 
 
 def _title(model: Model) -> str:
