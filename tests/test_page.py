@@ -202,7 +202,7 @@ def test_the_preview_follows_a_slider_by_mouse_and_keyboard_to_its_last_value(si
         site.keyboard.press("ArrowLeft")
     assert slider.input_value() == "120"
     until(lambda: views(site) == expected_views(home, 120), 30)
-    assert site.locator("#aug-strength input:checked").count() == 0
+    until(lambda: site.get_by_label("custom").is_checked(), 30)
     for _ in range(24):
         site.keyboard.press("ArrowLeft")
     until(lambda: site.get_by_label("light").is_checked(), 30)
@@ -335,7 +335,8 @@ def test_a_damaged_run_is_named_and_spoils_no_other(site, own_run, home):
     tab(site, "3 Results")
     site.locator(".tl-score").wait_for()
     assert "0002-aaaaaa" in site.locator("#runs").inner_text()
-    site.locator("#top-results", has_text=own_run.id).wait_for()
+    tab(site, "4 Test")
+    site.locator("#top-test", has_text=own_run.id).wait_for()
 
 
 def test_results_are_taken_home_as_files(site, own_run, tmp_path):

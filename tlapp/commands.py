@@ -112,7 +112,7 @@ def stop(options: argparse.Namespace) -> int:
     if not run.is_live():
         raise RunError(f"Run {run.id} is not running (it is {run.state()}), so there is nothing to stop.")
     jobs.stop(run)
-    print(f"Run {run.id} was asked to stop. What it has learned is kept; `tlapp resume {run.id}` goes on.")
+    print(f"Run {run.id} was asked to stop. What it has learned so far is kept; `tlapp resume {run.id}` goes on.")
     return 0
 
 
@@ -198,6 +198,8 @@ def _print_result(result: dict[str, Any]) -> None:
         f"Best epoch {result['best_epoch']} of {result['epochs']}, validation accuracy "
         f"{result['validation_accuracy']:.0%}, {result['seconds']:.0f} s. Run {result['run']}"
     )
+    if result["state"] == "stopped":
+        print(f"Stopped; what it had learned is kept. Go on with it: tlapp resume {result['run']}")
     print(f"Classify a photo: tlapp predict {result['run']} PHOTO")
 
 

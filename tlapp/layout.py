@@ -126,9 +126,10 @@ def _note_empty(listing: Listing, arranged: Arranged, depth: int, wrapper: tuple
 def _nothing(n_files: int, shown: str, refused: list[tuple[str, str]]) -> str:
     shown = printable(shown)
     if n_files:
+        files = f"{n_files} file{'s' * (n_files > 1)}"
         return (
-            f"{shown} holds {n_files} files but no sub-folders with photos. Put the photos of each class into a "
-            "folder of its own, named as the class, and give the folder around them."
+            f"{shown} holds {files} but no sub-folders with photos. Put the photos of each class into a folder of its "
+            "own, named as the class, and give the folder around them."
         )
     if refused:
         name, reason = refused[0]

@@ -107,11 +107,12 @@ def _tops(dataset: str, run: str) -> list[Any]:
         parts = [pieces.count(len(found.photos), "photo"), pieces.count(len(found.classes), "class")]
         photos = ", ".join([*parts, f"{len(found.skipped)} skipped"])
     if model:
-        trained = f"Run {model.run.id}: {pieces.score(model.accuracy, model.n_test)} on test photos"
+        of = f"Run {model.run.id}, on {Path(model.source).name}"
+        trained = f"{of}: {pieces.score(model.accuracy, model.n_test)} of the test photos right"
     return [
         *_top(photos, "", ""),
         *_top(trained, "" if found else "There are no photos yet.", "Go to 1 Data"),
-        *_top(trained, "" if model else "There is no finished run yet.", "Go to 2 Train"),
+        *_top("", "" if model else "There is no finished run yet.", "Go to 2 Train"),
         *_top(trained, "" if model else "There is no model to test yet.", "Go to 2 Train"),
     ]
 

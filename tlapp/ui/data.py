@@ -106,7 +106,7 @@ def _lay_out() -> Parts:
     with gr.Accordion("Change the photos or how they are split", open=False, visible=False, elem_id="change") as change:
         seed = gr.Number(
             0, precision=0, minimum=0, label="Seed of the split", elem_id="split-seed",
-            info="Another seed draws other photos for validation and test.",
+            info="Another seed draws other photos for validation, and for test where the folder has no test photos.",
         )  # fmt: skip
         mode = gr.Radio([REPLACE, ADD], value=REPLACE, label="What comes next will", elem_id="mode")
         with gr.Row(equal_height=True):

@@ -19,6 +19,7 @@ from tlapp.plan import AUGMENTATIONS, Augmentation, Plan
 
 AUTO, EXTRACT, LAST, ALL = "Auto", "Feature extraction", "Fine-tune the last block", "Fine-tune everything"
 PRESETS = (AUTO, EXTRACT, LAST, ALL)
+CUSTOM = "custom"
 
 
 class Slide(NamedTuple):
@@ -32,7 +33,7 @@ class Slide(NamedTuple):
 
 
 SLIDES = (
-    Slide("crop", "Crop, % of the area", 95, 5),
+    Slide("crop", "Crop away, % of area", 95, 5),
     Slide("horizontal_flip", "Mirror left–right, %", 100, 10),
     Slide("vertical_flip", "Mirror top–bottom, %", 100, 10),
     Slide("rotation", "Rotate, ± degrees", 180, 5, 1),
@@ -57,7 +58,7 @@ class Number(NamedTuple):
 NUMBERS = (
     Number("epochs", "Epochs, at most", "Passes over the training photos; early stopping usually ends sooner."),
     Number("patience", "Patience", "Epochs without a lower validation loss before it stops; 0: never early."),
-    Number("head_epochs", "Head-first epochs", "With blocks unfrozen, the head learns alone first."),
+    Number("head_epochs", "Head-first epochs", "The head learns alone first, in half of the epochs at most."),
     Number("head_rate", "Learning rate of the head", "Larger learns faster, too large diverges."),
     Number("fine_tune_rate", "Learning rate of unfrozen blocks", "Low, since these blocks already know a lot."),
     Number("rate_decay", "Rate decay per block", "Each block nearer the pixels learns at this part of the rate."),
@@ -97,7 +98,7 @@ def number_fields() -> dict[str, Any]:
         fields[number.name] = gr.Number(
             getattr(Plan, number.name),
             label=number.label,
-            info=f"{number.why} Default {getattr(Plan, number.name):g}, from {low:g} to {high:g}.",
+            info=f"{number.why} Default {getattr(Plan, number.name):g}, from {low:,} to {high:,}.",
             precision=0 if types[number.name] == "int" else None,
             elem_id=f"set-{number.name}",
         )
@@ -151,9 +152,9 @@ def number_values(chosen: Plan, fields: dict[str, Any]) -> list[Any]:
     return [getattr(chosen, name) for name in fields]
 
 
-def augmentation_name(augmentation: Augmentation) -> str | None:
-    """Which named strength the sliders stand at, if any."""
-    return next((name for name, known in AUGMENTATIONS.items() if known == augmentation), None)
+def augmentation_name(augmentation: Augmentation) -> str:
+    """Which named strength the sliders stand at, or "custom"."""
+    return next((name for name, known in AUGMENTATIONS.items() if known == augmentation), CUSTOM)
 
 
 def block_choices(backbone: Backbone) -> list[tuple[str, str]]:

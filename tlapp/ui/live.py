@@ -5,11 +5,12 @@ The page only looks: closing it changes nothing. Stop and Resume go through `job
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
 
-from tlapp import jobs
+from tlapp import catalog, jobs
 from tlapp.errors import RunError
 from tlapp.events import RunFailed, RunFinished, RunStopped
 from tlapp.runs import Run
@@ -57,7 +58,7 @@ def build(mine: Mine, below: Strip) -> Tab:
     def view(name: str, before: str) -> list[Any]:
         run = _shown(name, before)
         try:
-            return _view(shelf.record(run) if run else None, before)
+            return _view(shelf.record(run) if run else None, before, _queued(name, run))
         except RunError as error:  # a damaged record must not be read again every second
             return [gr.skip(), "", pieces.notice("error", str(error)), *_nothing_lives()]
 
@@ -83,11 +84,18 @@ def build(mine: Mine, below: Strip) -> Tab:
 
 
 def _shown(name: str, before: str) -> Run | None:
-    """The run to look at: this browser's own while it lives, else any that lives, else what was looked at before."""
+    """The run to look at: the one that trains; else the newer of this browser's own and what was looked at before."""
+    seen = [run for run in (shelf.run(name), shelf.run(before.partition(" ")[0])) if run]
+    return shelf.live() or max(seen, key=lambda run: run.id, default=None) or shelf.newest()
+
+
+def _queued(name: str, shown: Run | None) -> str:
+    """Where this browser's own run waits behind the one that is shown."""
     own = shelf.run(name)
-    if own and own.is_live():
-        return own
-    return shelf.live() or shelf.run(before.partition(" ")[0]) or own or shelf.newest()
+    if own is None or own == shown or not own.is_live():
+        return ""
+    place = max(1, shelf.record(own).place)
+    return pieces.notice("info", f"Run {own.id} waits its turn: {pieces.count(place, 'run')} before it.")
 
 
 def _nothing_lives() -> list[Any]:
@@ -96,7 +104,7 @@ def _nothing_lives() -> list[Any]:
     return [hidden, hidden, hidden, gr.Timer(active=False), "", gr.Row(visible=False), ""]
 
 
-def _view(record: Record | None, before: str) -> list[Any]:
+def _view(record: Record | None, before: str, queued: str) -> list[Any]:
     """New values of all outputs; the curve is left alone where it is as it was, so that its hover stays."""
     if record is None:
         words = pieces.notice("info", "No run yet. Press Train, and its curves appear here.")
@@ -105,7 +113,7 @@ def _view(record: Record | None, before: str) -> list[Any]:
     return [
         gr.skip() if now == before else curve(record.epochs, record.n_epochs),
         now,
-        _status(record),
+        _about(record) + _status(record) + queued,
         gr.Button(visible=record.live),
         gr.Button(visible=record.can_resume),
         gr.Button(visible=not record.live and record.run.has_model()),
@@ -114,6 +122,22 @@ def _view(record: Record | None, before: str) -> list[Any]:
         gr.Row(visible=record.live),
         _strip(record),
     ]
+
+
+def _about(record: Record) -> str:
+    """Which run this is: its photos and what learns."""
+    plan = record.run.plan
+    names = catalog.get(plan.backbone).block_names
+    learning = [name for name in names if name not in plan.frozen]
+    what = (
+        "head alone"
+        if not learning
+        else "everything"
+        if len(learning) == len(names)
+        else f"{', '.join(learning)}, head"
+    )
+    source = Path(record.run.header()["source"]).name
+    return f'<p class="tl-file">Run {pieces.text(f"{record.run.id}, on {source}. Learns: {what}.")}</p>'
 
 
 def _status(record: Record) -> str:
@@ -129,7 +153,8 @@ def _status(record: Record) -> str:
         return pieces.notice("error", end.message + kept)
     if isinstance(end, RunStopped) and end.accuracy is not None:
         after = (
-            f"Stopped after epoch {end.epochs}; the best so far, of epoch {end.best_epoch}, is kept. Resume goes on."
+            f"Stopped after epoch {end.epochs}; the best so far, of epoch {end.best_epoch}, is kept. Resume goes on, "
+            "after computing the frozen part again."
         )
         return _score(record, end.accuracy) + pieces.notice("info", after)
     if isinstance(end, RunStopped):
@@ -149,13 +174,23 @@ def _score(record: Record, accuracy: float) -> str:
 def _facts(record: Record) -> str:
     """Epoch, best, speed and time left; dashes where nothing is known yet, so that nothing jumps."""
     last, best = record.epochs[-1] if record.epochs else None, record.best if record.epochs else None
+    speed = f"{last.photos_per_second:,.0f} photos/s" if last and not record.progress else "–"
     rows = [
         ("Epoch", f"{last.epoch} of {last.epochs} · {last.phase}" if last else "–"),
         ("Best so far", f"{pieces.percent(best.validation_accuracy)} validation, epoch {best.epoch}" if best else "–"),
-        ("Speed", f"{last.photos_per_second:,.0f} photos/s" if last else "–"),
-        ("Time left", f"{_time(last.seconds_left)} at most" if last and last.seconds_left is not None else "–"),
+        ("Speed", speed),
+        ("Time left", _left(record)),
     ]
     return "<dl>" + "".join(f"<dt>{name}</dt><dd>{pieces.text(value)}</dd>" for name, value in rows) + "</dl>"
+
+
+def _left(record: Record) -> str:
+    """Of the step that goes on, as far as it is known."""
+    if record.progress:
+        left = record.seconds_of_step_left()
+        return "–" if left is None else f"{_time(left)} for this step"
+    last = record.epochs[-1] if record.epochs else None
+    return "–" if last is None or last.seconds_left is None else f"{_time(last.seconds_left)} at most"
 
 
 def _doing(record: Record) -> str:
@@ -191,15 +226,14 @@ def _may_stop_early(record: Record) -> bool:
 
 
 def _strip(record: Record) -> str:
-    last = record.epochs[-1] if record.epochs else None
-    if last:
-        words = f"epoch {last.epoch} of {last.epochs} · validation {pieces.percent(last.validation_accuracy)}"
-        if last.seconds_left is not None:
-            words += f" · {_time(last.seconds_left)} left at most"
-    elif record.progress:
+    last, left = record.epochs[-1] if record.epochs else None, _left(record)
+    if record.progress:
         words = f"{record.progress.stage}: {record.progress.done:,} of {record.progress.total:,}"
+    elif last:
+        words = f"epoch {last.epoch} of {last.epochs} · validation {pieces.percent(last.validation_accuracy)}"
     else:
         words = f"waits for {pieces.count(record.place, 'run')}" if record.place else "starting"
+    words += f" · {left}" if left != "–" else ""
     return f'<span class="tl-strip">Run {pieces.text(record.run.id)} · {pieces.text(words)}</span>'
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
@@ -24,7 +25,8 @@ def text(value: object) -> str:
 def notice(kind: str, sentence: str, *, more: str = "") -> str:
     """A sentence in a box; `kind` is "info", "warn" or "error". `more` is HTML."""
     role = ' role="alert"' if kind == "error" else ""
-    return f'<div class="tl-notice tl-{kind}"{role}>{text(sentence)}{more}</div>' if sentence else ""
+    words = re.sub("`([^`]+)`", r"<code>\1</code>", text(sentence))  # names stand between backquotes
+    return f'<div class="tl-notice tl-{kind}"{role}>{words}{more}</div>' if sentence else ""
 
 
 def picture(source: str, description: str, caption: str = "") -> str:
@@ -72,7 +74,7 @@ def score(accuracy: float, n: int) -> str:
 
 def count(n: int, noun: str) -> str:
     """`n` with its noun in the right number."""
-    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + ("es" if noun.endswith(("s", "ch")) else "s")
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + ("es" if noun.endswith("s") else "s")
     return f"{n:,} {noun if n == 1 else plural}"
 
 

@@ -24,7 +24,8 @@ def views(found: Dataset | None, photo: int, draw: int, augmentation: Augmentati
         return f'<div class="tl-views">{empty}</div><p class="tl-hint">Views of your photos appear here.</p>'
     from tlapp.augment import Views, view_seed
 
-    index = photo % len(found.photos)
+    shown = [i for i, entry in enumerate(found.photos) if entry.side != "test"]
+    index = shown[photo % len(shown)]
     pixels, entry = found.pixels(index), found.photos[index]
     made = Views(augmentation, backbone)
     tensors = [made.plain(pixels)]
@@ -38,7 +39,7 @@ def views(found: Dataset | None, photo: int, draw: int, augmentation: Augmentati
         )
         for n, tensor in enumerate(tensors)
     ]
-    hint = f"{pieces.text(entry.name)} · {pieces.text(name)} · photo {index + 1} of {len(found.photos)}"
+    hint = f"{pieces.text(entry.name)} · {pieces.text(name)} · photo {photo % len(shown) + 1} of {len(shown)}"
     return f'<div class="tl-views">{"".join(figures)}</div><p class="tl-hint">{hint}</p>'
 
 

@@ -22,7 +22,7 @@ from tlapp.ui.shelf import Model
 MOST_WRONG = 48
 FILES = ("Curves (PNG)", "Confusion matrix (PNG)", "Predictions (CSV)", "Report (JSON)")
 NOTHING = pieces.notice("info", "No finished run yet: train one in the Train tab.")
-COLUMNS = ["Run", "State", "Test accuracy", "Photos", "Validation", "Backbone", "Frozen", "Seconds"]
+COLUMNS = ["Run", "State", "Photos of", "Test", "Validation", "Backbone", "Frozen", "Time, s"]
 
 
 def build(mine: Mine) -> Tab:
@@ -82,17 +82,23 @@ def _rows() -> list[list[str]]:
     for run in reversed(runs.all_runs(workspace.home())):
         try:
             plan, report = run.plan, run.report() if run.has_model() else None
-            entry = catalog.get(plan.backbone)
-            frozen = "all" if plan.head_only else ", ".join(plan.frozen) or "none"
             scored = ["–", "–", "–"]
             if report:
-                scored = [pieces.percent(report["accuracy"]), f"{report['n_test']}"]
-                scored.append(pieces.percent(report["validation_accuracy"]))
-            seconds = f"{report['seconds']:.0f}" if report else "–"
-            rows.append([run.id, run.state(), *scored, entry.title, frozen, seconds])
+                scored = [pieces.percent(report[name]) for name in ("accuracy", "validation_accuracy")]
+                scored.append(f"{report['seconds']:.0f}")
+            source, backbone = printable(Path(run.header()["source"]).name), catalog.get(plan.backbone).title
+            rows.append([run.id, run.state(), source, *scored[:2], backbone, _frozen(plan), scored[2]])
         except (RunError, KeyError):
             rows.append([run.id, "damaged", *["–"] * (len(COLUMNS) - 2)])
     return rows
+
+
+def _frozen(plan: Plan) -> str:
+    names = catalog.get(plan.backbone).block_names
+    learning = [name for name in names if name not in plan.frozen]
+    if not learning or not plan.frozen:
+        return "none" if learning else "all"
+    return f"all but {learning[0]}" if len(learning) == 1 else f"{len(plan.frozen)} of {len(names)} blocks"
 
 
 def _score(run: Run) -> str:

@@ -11,6 +11,7 @@ import functools
 import io
 import re
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,6 +150,15 @@ class Record:
     epochs: list[EpochFinished] = field(default_factory=list)
     end: Ended | None = None
     position: int = 0
+    seen: tuple[float, int] = (0.0, 0)
+
+    def seconds_of_step_left(self) -> float | None:
+        """Of the step that `progress` tells of, at the pace seen since; None until there is one."""
+        if self.progress is None:
+            return None
+        since, first = self.seen
+        done, passed = self.progress.done - first, time.monotonic() - since
+        return (self.progress.total - self.progress.done) * passed / done if done > 0 and passed > 1 else None
 
     @property
     def n_epochs(self) -> int:
@@ -180,6 +190,8 @@ class Record:
         elif isinstance(event, Resumed):
             self.epochs = [e for e in self.epochs if e.epoch <= event.epoch]
         elif isinstance(event, Progress):
+            if self.progress is None or self.progress.stage != event.stage:
+                self.seen = time.monotonic(), event.done
             self.progress = event
         elif isinstance(event, EpochFinished):
             self.progress = None

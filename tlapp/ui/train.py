@@ -86,7 +86,11 @@ def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
     for slider in p.sliders.values():
         slider.input(follow_slider, inputs, [p.views, p.strength, *p.told], **QUIET)
     strengths = list(p.sliders.values())
-    chosen = p.strength.input(lambda name: form.slider_values(AUGMENTATIONS[name]), p.strength, strengths, **QUIET)
+
+    def take_strength(name: str) -> Any:
+        return gr.skip() if name == form.CUSTOM else form.slider_values(AUGMENTATIONS[name])
+
+    chosen = p.strength.input(take_strength, p.strength, strengths, **QUIET)
     tells.after(shows.after(chosen))
     for event in _wire_views(p):
         shows.after(event)
@@ -100,9 +104,10 @@ def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
     started = p.go.click(start, inputs, mine.run, trigger_mode="once", show_progress="hidden")
 
     def refresh(dataset: str) -> list[Any]:
-        return [form.AUTO, 0, *_suggest(p, dataset)]
+        wait = pieces.notice("info", "Working out how long it takes.")  # the first time takes a moment
+        return [form.AUTO, 0, *_suggest(p, dataset), "", gr.Button("Train", interactive=False), wait]
 
-    refreshes = Step(pieces.guarded(refresh), mine.dataset, [p.preset, p.photo, *p.suggested])
+    refreshes = Step(pieces.guarded(refresh), mine.dataset, [p.preset, p.photo, *p.suggested, *p.told])
     return Tab([refreshes, shows, tells], [started])
 
 
@@ -110,7 +115,7 @@ def _lay_out() -> Parts:
     with gr.Row(elem_id="augment"):
         with gr.Column(scale=5, min_width=300):
             gr.HTML("<h2>Augment</h2><p>A little different each time, so that the network cannot learn by heart.</p>")
-            strength = gr.Radio(list(AUGMENTATIONS), value="light", label="Strength", elem_id="aug-strength")
+            strength = gr.Radio([*AUGMENTATIONS, form.CUSTOM], value="light", label="Strength", elem_id="aug-strength")
             with gr.Column(elem_id="sliders"):
                 sliders = form.augmentation_sliders()
         with gr.Column(scale=6, min_width=300):
