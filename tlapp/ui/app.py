@@ -108,7 +108,7 @@ def _tops(dataset: str, run: str) -> list[Any]:
         photos = ", ".join([*parts, f"{len(found.skipped)} skipped"])
     if model:
         of = f"Run {model.run.id}, on {Path(model.source).name}"
-        trained = f"{of}: {pieces.score(model.accuracy, model.n_test)} of the test photos right"
+        trained = f"{of}: {pieces.score(model.accuracy, model.n_test)} test photos right"
     return [
         *_top(photos, "", ""),
         *_top(trained, "" if found else "There are no photos yet.", "Go to 1 Data"),

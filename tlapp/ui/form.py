@@ -33,7 +33,7 @@ class Slide(NamedTuple):
 
 
 SLIDES = (
-    Slide("crop", "Crop away, % of area", 95, 5),
+    Slide("crop", "Crop away, %", 95, 5),
     Slide("horizontal_flip", "Mirror left–right, %", 100, 10),
     Slide("vertical_flip", "Mirror top–bottom, %", 100, 10),
     Slide("rotation", "Rotate, ± degrees", 180, 5, 1),
