@@ -239,6 +239,16 @@ def test_a_resnet_without_weights_shows_its_blocks_and_why_it_cannot_train(site,
     site.locator("#train:not([disabled])").wait_for()
 
 
+def test_a_fetch_that_fails_is_said_and_leaves_all_as_it_was(site, folder, monkeypatch):
+    monkeypatch.setenv("TLAPP_WEIGHTS_MIRROR", "http://127.0.0.1:9")
+    load(site, folder)
+    site.get_by_label("ResNet-18").check()
+    site.locator("#fetch").click()
+    site.locator("#weights-said .tl-error", has_text="could not be fetched").wait_for()
+    assert site.get_by_label("ResNet-18").is_checked()
+    assert site.locator("#train").is_disabled()
+
+
 def test_a_weights_file_of_the_persons_own_is_used(site, folder, tmp_path, home):
     import torch
     import torchvision
