@@ -457,6 +457,7 @@ def test_a_photo_is_taken_with_the_camera(site, own_run):
     tab(site, "4 Test")
     site.locator("#camera-box > button").click()
     site.get_by_role("button", name=re.compile("Click to Access Webcam|access webcam", re.I)).click()
+    until(lambda: site.locator("#camera video").evaluate("video => video.readyState >= 2 && video.videoWidth > 0"), 30)
     site.locator("#camera button[aria-label='capture photo']").click()
     site.locator(".tl-answer .tl-file", has_text="camera").wait_for()
 

@@ -479,8 +479,9 @@ say("returned")
 
 def test_control_c_ends_it_quietly_though_a_page_is_open(home):
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(free_port())], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", PROGRAM, str(free_port())], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
+    )  # fmt: skip
     first = process.stderr.readline()
     assert first.startswith("The page is at http://127.0.0.1:"), first + process.stderr.read()
     url = urlsplit(first.split()[4])
