@@ -84,7 +84,7 @@ def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
 
     shows, tells = Step(show, inputs, p.views), Step(tell, inputs, p.told)
     for slider in p.sliders.values():
-        slider.input(follow_slider, inputs, [p.views, p.strength, *p.told], **QUIET)
+        slider.input(follow_slider, inputs, [p.views, p.strength, *p.told], queue=False, **QUIET)
     strengths = list(p.sliders.values())
 
     def take_strength(name: str) -> Any:
