@@ -16,10 +16,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from tlapp.errors import DataError, PictureError, explain_oserror, printable
+from tlapp.images import MAX_BYTES
 
 MAX_FILES = 50_000
 MAX_TOTAL_BYTES = 20 * 1024**3
-MAX_FILE_BYTES = 256 * 1024**2
+MAX_FILE_BYTES = MAX_BYTES
 _JUNK = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx", "$recycle.bin", "@eadir"}
 
 

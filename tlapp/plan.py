@@ -140,9 +140,14 @@ class Plan:
             raise PlanError("test_fraction and validation_fraction leave too few photos to train on; lower one.")
 
     @property
+    def learning(self) -> tuple[str, ...]:
+        """The blocks that learn beside the head, from the input on."""
+        return tuple(name for name in catalog.get(self.backbone).block_names if name not in self.frozen)
+
+    @property
     def head_only(self) -> bool:
         """Whether all blocks are frozen (feature extraction)."""
-        return len(self.frozen) == len(catalog.get(self.backbone).blocks)
+        return not self.learning
 
     @property
     def n_head_epochs(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from tlapp import catalog, jobs
+from tlapp import jobs
 from tlapp.errors import RunError
 from tlapp.events import RunFailed, RunFinished, RunStopped
 from tlapp.runs import Run
@@ -127,15 +127,9 @@ def _view(record: Record | None, before: str, queued: str) -> list[Any]:
 def _about(record: Record) -> str:
     """Which run this is: its photos and what learns."""
     plan = record.run.plan
-    names = catalog.get(plan.backbone).block_names
-    learning = [name for name in names if name not in plan.frozen]
-    what = (
-        "head alone"
-        if not learning
-        else "everything"
-        if len(learning) == len(names)
-        else f"{', '.join(learning)}, head"
-    )
+    what = ", ".join([*plan.learning, "head"]) if plan.frozen else "everything"
+    if plan.head_only:
+        what = "head alone"
     source = Path(record.run.header()["source"]).name
     return f'<p class="tl-file">Run {pieces.text(f"{record.run.id}, on {source}. Learns: {what}.")}</p>'
 

@@ -94,11 +94,11 @@ def _rows() -> list[list[str]]:
 
 
 def _frozen(plan: Plan) -> str:
-    names = catalog.get(plan.backbone).block_names
-    learning = [name for name in names if name not in plan.frozen]
+    learning = plan.learning
     if not learning or not plan.frozen:
         return "none" if learning else "all"
-    return f"all but {learning[0]}" if len(learning) == 1 else f"{len(plan.frozen)} of {len(names)} blocks"
+    n_blocks = len(learning) + len(plan.frozen)
+    return f"all but {learning[0]}" if len(learning) == 1 else f"{len(plan.frozen)} of {n_blocks} blocks"
 
 
 def _score(run: Run) -> str:
