@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tlapp import catalog, dataset, estimate, jobs, plan
+from tlapp import catalog, dataset, estimate, jobs, plan, speed
 from tlapp.events import RunFinished
 
 
@@ -24,15 +24,18 @@ def cases(base: plan.Plan) -> dict[str, plan.Plan]:
     """The plans to try, by what they show."""
     names = catalog.get(base.backbone).block_names
     replace = dataclasses.replace
+    learns = replace(base, solver="sgd")
     return {
-        "all frozen": base,
-        "all frozen, augmentation off": replace(base, augmentation=plan.AUGMENTATIONS["off"]),
-        "all frozen, augmentation strong": replace(base, augmentation=plan.AUGMENTATIONS["strong"]),
-        "last block learns": replace(base, frozen=names[:-1]),
-        "last two blocks learn": replace(base, frozen=names[:-2]),
-        "last but one learns, last frozen": replace(base, frozen=(*names[:-2], names[-1])),
-        "all learn but the first, 2 epochs": replace(base, frozen=names[:1], epochs=2),
-        "all learn, 2 epochs": replace(base, frozen=(), epochs=2),
+        "exact head": replace(base, solver="exact"),
+        "exact head, augmentation off": replace(base, solver="exact", augmentation=plan.AUGMENTATIONS["off"]),
+        "exact head, augmentation strong": replace(base, solver="exact", augmentation=plan.AUGMENTATIONS["strong"]),
+        "exact head, then fine-tuning": base,
+        "head by AdamW": learns,
+        "last block learns": replace(learns, frozen=names[:-1]),
+        "last two blocks learn": replace(learns, frozen=names[:-2]),
+        "last but one learns, last frozen": replace(learns, frozen=(*names[:-2], names[-1])),
+        "all learn but the first, 2 epochs": replace(learns, frozen=names[:1], epochs=2),
+        "all learn, 2 epochs": replace(learns, frozen=(), epochs=2),
     }
 
 
@@ -66,8 +69,8 @@ def main(arguments: list[str]) -> None:
 
 def measure(photos: dataset.Dataset, case: plan.Plan, sizes: tuple[int, int, int], home: Path) -> tuple[float, float]:
     """Seconds estimated and seconds taken."""
-    estimate._measure.cache_clear()
-    said = estimate.seconds(case, *sizes, estimate.probe(catalog.get(case.backbone), "cpu"))
+    speed._measure.cache_clear()
+    said = estimate.seconds(case, *sizes, estimate.probe(case))
     started = time.perf_counter()
     last = list(jobs.follow(jobs.start(photos, case, home)))[-1]
     real = time.perf_counter() - started

@@ -5,9 +5,7 @@
 Three arms, interleaved by seed in one process each, so that a noisy machine is noisy for all:
 
 - **tlapp**: `tlapp train FOLDER --seed S --json` as a person types it, cold start and reading of the photos included.
-- **plain**: the loop that tutorials teach: frozen backbone run through every epoch, random resized crop and flip,
-  Adam 1e-3 on a linear head, 10 epochs, BatchNorm left in train mode, last epoch taken.
-- **strengthened**: the same with BatchNorm in eval mode, channels_last and bfloat16 autocast.
+- **plain** and **strengthened**: as `_peers` has them.
 
 All see the same test photos: those of the folder's own split, else of tlapp's split with that seed. The plain arms
 train on all photos that are not test photos, as they choose nothing.
@@ -27,8 +25,6 @@ from pathlib import Path
 import numpy as np
 
 from tlapp import catalog, dataset, plan
-
-EPOCHS, BATCH, RATE = 10, 16, 1e-3
 
 
 def main(arguments: list[str]) -> None:
@@ -103,67 +99,20 @@ def in_process(folder: Path, seed: int, threads: int, strengthened: bool) -> dic
     return {**json.loads(said), "seconds": time.perf_counter() - started}
 
 
-def loop(folder: str, seed: int, threads: int, strengthened: bool) -> None:
+def loop(root: str, seed: int, threads: int, strengthened: bool) -> None:
     """Train a linear head the plain way and print its test accuracy as JSON."""
     import torch
-    from PIL import Image
-    from torch import nn
-    from torch.utils.data import DataLoader, Dataset
-    from torchvision.transforms import v2
 
-    from tlapp import backbones
+    from benchmarks import _peers
+    from benchmarks._photos import Folder, Item
 
     torch.set_num_threads(threads)
-    torch.manual_seed(seed)
-    entry = catalog.get(catalog.INCLUDED)
     with tempfile.TemporaryDirectory() as home:
-        data = dataset.scan(folder, home=Path(home))
-        split = plan.suggest(data, entry.name).with_settings({"seed": str(seed)}).split(data)
-    finish = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(entry.mean, entry.std)]
-    bicubic = v2.InterpolationMode.BICUBIC
-    learn = v2.Compose([v2.RandomResizedCrop(entry.crop, interpolation=bicubic), v2.RandomHorizontalFlip(), *finish])
-    look = v2.Compose([v2.Resize(entry.resize, bicubic), v2.CenterCrop(entry.crop), *finish])
-
-    class Files(Dataset):
-        """Decoded anew in every epoch, as an image folder is."""
-
-        def __init__(self, indices: np.ndarray, transform: v2.Transform) -> None:
-            self.indices, self.transform = indices, transform
-
-        def __len__(self) -> int:
-            return len(self.indices)
-
-        def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
-            photo = data.photos[int(self.indices[i])]
-            return self.transform(Image.open(Path(folder) / photo.name).convert("RGB")), photo.label
-
-    built = backbones.load(entry, len(data.classes))
-    backbone = nn.Sequential(*built.blocks.values(), built.pool).requires_grad_(False)
-    model = nn.Sequential(backbone, nn.Linear(entry.features, len(data.classes)))
-    if strengthened:
-        model = model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model[1].parameters(), lr=RATE)
-
-    def forward(inputs: torch.Tensor) -> torch.Tensor:
-        if not strengthened:
-            return model(inputs)
-        with torch.autocast("cpu", torch.bfloat16):
-            features = backbone(inputs.contiguous(memory_format=torch.channels_last))
-        return model[1](features.float())
-
-    train = Files(np.concatenate([split.train, split.validation]), learn)
-    for _ in range(EPOCHS):
-        model.train()
-        if strengthened:
-            backbone.eval()
-        for inputs, labels in DataLoader(train, BATCH, shuffle=True, drop_last=len(train) % BATCH == 1):
-            loss = nn.functional.cross_entropy(forward(inputs), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    model.eval()
-    right = 0
-    with torch.no_grad():
-        for inputs, labels in DataLoader(Files(split.test, look), BATCH):
-            right += int((forward(inputs).argmax(1) == labels).sum())
-    print(json.dumps({"accuracy": right / len(split.test)}))
+        data = dataset.scan(root, home=Path(home))
+        split = plan.suggest(data, catalog.INCLUDED).with_settings({"seed": str(seed)}).split(data)
+    items = [Item(Path(root) / photo.name, photo.name, photo.label) for photo in data.photos]
+    learn = tuple(items[i] for i in np.concatenate([split.train, split.validation]))
+    folder = Folder(Path(root), data.classes, learn, tuple(items[i] for i in split.test))
+    answers = _peers.plain(folder, seed, None, strengthened=strengthened).answers()
+    right = sum(item.label == answer for item, answer in zip(folder.test, answers, strict=True))
+    print(json.dumps({"accuracy": right / len(answers)}))

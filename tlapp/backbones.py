@@ -5,13 +5,14 @@ Knows layers; knows nothing of photos, optimisers or runs. Fetching lives in `fe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tlapp import catalog, workspace
 from tlapp.catalog import Backbone
@@ -41,39 +42,56 @@ class SeededDropout(nn.Module):
 class Head(nn.Module):
     """Pooled features → class scores: signed square root, L2 norm, dropout, linear.
 
-    The square root and norm are the "power normalisation" of Perronnin et al., ECCV 2010. Features come out
-    with a root mean square of 1, so that one learning rate suits every backbone.
+    The square root and norm are the "power normalisation" of Perronnin et al., ECCV 2010. Features of several
+    depths lie side by side, `widths` of each, and are normalised apart. They come out with a root mean square of
+    1, so that one learning rate suits every backbone.
     """
 
     _EPSILON = 1e-3  # bounds the square root's slope at zero
 
-    def __init__(self, features: int, classes: int, dropout: float = 0.0) -> None:
+    def __init__(self, widths: Sequence[int], classes: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.widths = list(widths)
         self.dropout = SeededDropout(dropout)
-        self.linear = nn.Linear(features, classes)
+        self.linear = nn.Linear(sum(widths), classes)
         nn.init.zeros_(self.linear.bias)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """(..., features) → the same shape, as the linear layer sees them."""
+        x = x.sign() * ((x.abs() + self._EPSILON).sqrt() - self._EPSILON**0.5)
+        parts = [nn.functional.normalize(part, dim=-1) * part.shape[-1] ** 0.5 for part in x.split(self.widths, -1)]
+        return torch.cat(parts, -1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, features) → (batch, classes) logits."""
-        x = x.sign() * ((x.abs() + self._EPSILON).sqrt() - self._EPSILON**0.5)
-        x = nn.functional.normalize(x) * x.shape[1] ** 0.5
-        return self.linear(self.dropout(x))
+        return self.linear(self.dropout(self.normalise(x)))
 
 
 class Classifier(nn.Module):
-    """A backbone in named blocks with a head.
+    """A backbone in named blocks with a head on the pooled outputs of its last block, or of all its `depths`.
 
     A frozen block has `requires_grad=False` and stays in eval mode whatever `train()` is called: its BatchNorm
-    statistics never move and its output is a pure function of its input.
+    statistics never move and its output is a pure function of its input. With `fixed_statistics` those of the
+    other blocks stay too, while their scales and shifts learn. With `mirror` the class scores are the mean of a
+    photo's and its mirror image's, when classifying.
     """
 
-    def __init__(self, entry: Backbone, blocks: list[nn.Module], n_classes: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, entry: Backbone, blocks: list[nn.Module], n_classes: int, dropout: float = 0.0, several: bool = False
+    ) -> None:
         super().__init__()
         self.entry = entry
         self.blocks = nn.ModuleDict(dict(zip(entry.block_names, blocks, strict=True)))
-        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.head = Head(entry.features, n_classes, dropout)
+        self.depths = entry.depths if several else entry.depths[-1:]
+        self.head = Head([entry.blocks[i].channels for i in self.depths], n_classes, dropout)
         self.frozen: frozenset[str] = frozenset()
+        self.fixed_statistics = False
+        self.mirror = False
+
+    @property
+    def several(self) -> bool:
+        """Whether the head sees more than the last block."""
+        return len(self.depths) > 1
 
     @property
     def n_blocks(self) -> int:
@@ -88,6 +106,14 @@ class Classifier(nn.Module):
                 return i
         return self.n_blocks
 
+    def renew_head(self, several: bool) -> None:
+        """Put an untrained head on the last block, or on all depths."""
+        classes, dropout = self.head.linear.out_features, self.head.dropout.probability
+        self.depths = self.entry.depths if several else self.entry.depths[-1:]
+        with seeded(0):
+            new = Head([self.entry.blocks[i].channels for i in self.depths], classes, dropout)
+        self.head = new.to(self.head.linear.weight.device)
+
     def freeze(self, names: Iterable[str]) -> None:
         """Freeze exactly these blocks and unfreeze the others; the head always learns."""
         self.frozen = frozenset(names)
@@ -96,20 +122,30 @@ class Classifier(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Classifier:
-        """Set the mode of all but the frozen blocks, which stay in eval mode."""
+        """Set the mode of all but what must not move: frozen blocks, and statistics that are fixed."""
         super().train(mode)
         for name in self.frozen:
             self.blocks[name].eval()
+        if self.fixed_statistics:
+            for module in self.blocks.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         return self
 
     def run(self, x: Tensor, start: int, stop: int) -> Tensor:
-        """Blocks `start` to `stop` (exclusive); pooled to (batch, features) after the last one."""
-        for block in list(self.blocks.values())[start:stop]:
+        """Blocks `start` to `stop` (exclusive); after the last one pooled to (batch, features)."""
+        pooled = [_pool(x)] if start - 1 in self.depths and stop == self.n_blocks else []
+        for i, block in enumerate(list(self.blocks.values())[start:stop], start):
             x = block(x)
-        return self.pool(x) if stop == self.n_blocks else x
+            if i in self.depths and stop == self.n_blocks:
+                pooled.append(_pool(x))
+        return torch.cat(pooled, 1) if stop == self.n_blocks else x
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
-        """Input of block `start` (pooled features where start = n_blocks) → (batch, classes) logits."""
+        """Input of block `start` (pooled features where start = n_blocks) → (batch, classes) logits.
+
+        Features of several depths need `start` to be at or before the backbone's tail.
+        """
         if start < self.n_blocks:
             x = self.run(x, start, self.n_blocks)
         return self.head(x)
@@ -128,14 +164,20 @@ class Classifier(nn.Module):
         self.load_state_dict(learned, strict=False)
 
 
-def build(entry: Backbone, n_classes: int, *, dropout: float = 0.0, seed: int = 0) -> Classifier:
+def build(entry: Backbone, n_classes: int, *, dropout: float = 0.0, seed: int = 0, several: bool = False) -> Classifier:
     """The network without pretrained weights: to be filled, or for tests of shapes and freezing."""
     with seeded(seed):
-        return Classifier(entry, _split(entry, _empty(entry)), n_classes, dropout)
+        return Classifier(entry, _split(entry, _empty(entry)), n_classes, dropout, several)
 
 
 def load(
-    entry: Backbone, n_classes: int, *, weights: str | Path = "", dropout: float = 0.0, seed: int = 0
+    entry: Backbone,
+    n_classes: int,
+    *,
+    weights: str | Path = "",
+    dropout: float = 0.0,
+    seed: int = 0,
+    several: bool = False,
 ) -> Classifier:
     """The network with pretrained weights and a new head; all in float32, on the CPU.
 
@@ -151,7 +193,24 @@ def load(
     with seeded(seed):
         network = _empty(entry)
         _fill(network, state, entry, path)
-        return Classifier(entry, _split(entry, network), n_classes, dropout)
+        return Classifier(entry, _split(entry, network), n_classes, dropout, several)
+
+
+def fold(block: nn.Module) -> None:
+    """Merge each BatchNorm into the convolution before it, in place, for eval mode: the same function, faster."""
+    before: tuple[str, nn.Module] | None = None
+    for name, child in list(block.named_children()):
+        if isinstance(child, nn.BatchNorm2d) and before is not None and isinstance(before[1], nn.Conv2d):
+            setattr(block, before[0], fuse_conv_bn_eval(before[1], child))
+            setattr(block, name, getattr(child, "act", nn.Identity()))  # timm's BatchNorm carries its activation
+            before = None
+        else:
+            fold(child)
+            before = name, child
+
+
+def _pool(x: Tensor) -> Tensor:
+    return x.mean((2, 3), dtype=torch.float32)
 
 
 def _empty(entry: Backbone) -> nn.Module:

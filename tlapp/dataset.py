@@ -13,14 +13,13 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, count, islice
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
 
-from tlapp import images, workspace
+from tlapp import images, tasks, workspace
 from tlapp.errors import DataError, PictureError, some
 from tlapp.intake import open_source
 from tlapp.layout import Placed, arrange
@@ -178,18 +177,12 @@ def _decode(placed: Placed) -> _Decoded | str:
 
 def _decode_all(placed: list[Placed], report: Report | None) -> Iterator[tuple[Placed, _Decoded | str]]:
     """Decode on a few threads, in order, never more than a few photos ahead of the consumer."""
-    workers = min(4, os.cpu_count() or 1)
     if report:
         report(0, len(placed), "")
-    with ThreadPoolExecutor(workers) as pool:
-        waiting = iter(placed)
-        ahead: list[tuple[Placed, Future[_Decoded | str]]] = []
-        for done in range(1, len(placed) + 1):
-            ahead += [(p, pool.submit(_decode, p)) for p in islice(waiting, 2 * workers - len(ahead))]
-            photo, future = ahead.pop(0)
-            yield photo, future.result()
-            if report:
-                report(done, len(placed), photo.class_name)
+    for done, (photo, decoded) in enumerate(tasks.ahead(_decode, placed), 1):
+        yield photo, decoded
+        if report:
+            report(done, len(placed), photo.class_name)
 
 
 def _without_copies(

@@ -76,6 +76,27 @@ class EpochFinished(Event):
 
 
 @dataclass(frozen=True)
+class Trying(Event):
+    """`blocks` ("stage7, top") are about to be fine-tuned, for about `seconds` at most, by the time of a step."""
+
+    blocks: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Judged(Event):
+    """Fine-tuning is over: kept or not, by validation accuracy `before` and `after` it on `n` photos.
+
+    `after` is None where it diverged.
+    """
+
+    kept: bool
+    before: float
+    after: float | None
+    n: int
+
+
+@dataclass(frozen=True)
 class Ended(Event):
     """The root of the three ends of a run."""
 
@@ -112,7 +133,18 @@ class RunFailed(Ended):
 
 _KINDS: dict[str, type[Event]] = {
     kind.__name__: kind
-    for kind in (Queued, RunStarted, Resumed, Progress, EpochFinished, RunFinished, RunStopped, RunFailed)
+    for kind in (
+        Queued,
+        RunStarted,
+        Resumed,
+        Progress,
+        EpochFinished,
+        Trying,
+        Judged,
+        RunFinished,
+        RunStopped,
+        RunFailed,
+    )
 }
 
 

@@ -1,28 +1,31 @@
-"""Outputs of the frozen prefix, computed once per view and kept within a memory budget.
+"""Outputs of the frozen prefix, computed once per view and kept within a memory budget, past it on the disk.
 
-A `Source` hands out batches of training inputs: from the cache where it fits, else drawn and run through the
+A `Source` hands out batches of training inputs: from the cache where there is one, else drawn and run through the
 frozen prefix anew. Either way view v of a photo is the same view. Knows nothing of losses or optimisers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+import math
+import tempfile
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tlapp import workspace
 from tlapp.augment import Views, view_seed
-from tlapp.backbones import Classifier
 from tlapp.catalog import Backbone
 from tlapp.dataset import Dataset
 from tlapp.events import Progress
 from tlapp.plan import Plan
+from tlapp.speed import Frozen
 
-FORWARD_BATCH = 32
-PLAIN = -1
-"""The number of the draw that means the plain view."""
+FORWARD_BATCH = 8
+PLAIN, MIRRORED = -1, -2
+"""Numbers of draws that mean the plain view, and its mirror image."""
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
@@ -40,7 +43,7 @@ class Photos:
         return len(self.indices)
 
     def inputs(self, positions: Sequence[int], draw: int) -> Tensor:
-        """Views number `draw` (or `PLAIN`) of these photos: float32 (batch, 3, crop, crop), channels last."""
+        """Views number `draw` (or `PLAIN`, `MIRRORED`) of these photos: float32 (batch, 3, crop, crop)."""
         batch = torch.stack([self._view(int(self.indices[p]), draw) for p in positions])
         return self.views.normalise(batch).contiguous(memory_format=torch.channels_last)
 
@@ -48,7 +51,22 @@ class Photos:
         pixels = self.dataset.pixels(index)
         if draw == PLAIN:
             return self.views.plain(pixels)
+        if draw == MIRRORED:
+            return self.views.plain(pixels).flip(2)
         return self.views.draw(pixels, view_seed(self.seed, self.dataset.photos[index].sha256, draw))
+
+
+def draws(plan: Plan, n_views: int) -> list[int]:
+    """The views of each photo that are cached.
+
+    Of an exact head the plain one, its mirror image where that may help, then random ones; else random ones alone.
+    Without augmentation no random ones.
+    """
+    if plan.solver == "sgd":
+        return [PLAIN] if plan.augmentation.is_off else list(range(n_views))
+    may_help = plan.mirror == "auto" and plan.augmentation.horizontal_flip > 0 and n_views > 1
+    first = [PLAIN, MIRRORED] if may_help or plan.mirror == "on" else [PLAIN]
+    return first if plan.augmentation.is_off else [*first, *range(n_views - len(first))]
 
 
 @dataclass(frozen=True)
@@ -57,97 +75,176 @@ class CachePlan:
 
     views: int
     text: str
+    megabytes: float = 0.0
+    on_disk: bool = False
 
 
-def plan_cache(entry: Backbone, plan: Plan, prefix: int, n_train: int, n_validation: int) -> CachePlan:
-    """How many views of the frozen prefix's output fit the budget.
+def plan_cache(entry: Backbone, plan: Plan, prefix: int, n_train: int, n_validation: int, size: int = 4) -> CachePlan:
+    """How many views of the frozen prefix's output fit the budget, at `size` bytes a number.
 
-    Nothing is cached where a view's activations have more numbers than its pixels have bytes: too much memory
-    for the few layers saved (for ResNets: a prefix that ends before layer2).
+    Before the last stage, nothing is cached where a view's activations have more numbers than its pixels have
+    bytes: too much memory for the few layers saved (for ResNets: a prefix that ends before layer2).
     """
     if prefix == 0:
         return CachePlan(0, "No block is frozen from the input on, so every epoch runs the whole network.")
-    elements = entry.features if prefix == len(entry.blocks) else entry.blocks[prefix - 1].elements
-    if elements > 3 * entry.crop**2:
+    whole = prefix == len(entry.blocks)
+    pooled = entry.features if plan.solver == "sgd" else sum(entry.blocks[i].channels for i in entry.depths)
+    elements = pooled if whole else entry.blocks[prefix - 1].elements
+    if elements > 3 * entry.crop**2 and prefix < len(entry.blocks) - entry.tail:
         return CachePlan(0, "The frozen part is too short to be worth caching; every epoch draws fresh views.")
-    per_view = 4 * elements / 1e6
-    wanted = 1 if plan.augmentation.is_off else plan.views
-    views = min(wanted, int((plan.cache_mb / per_view - n_validation) / n_train))
+    per_view = (4 if whole else size) * elements / 1e6
+    wanted = len(draws(plan, plan.views))
+    room = plan.cache_mb + plan.disk_mb
+    views = min(wanted, int((room / per_view - n_validation) / n_train))
     if views < 1:
         return CachePlan(0, "One view of each photo does not fit cache_mb; every epoch draws fresh views.")
-    size = per_view * (views * n_train + n_validation)
-    exact = "exactly, as no view changes" if plan.augmentation.is_off else f"on {views} pre-drawn views of each photo"
-    fewer = f" ({wanted} did not fit cache_mb)" if views < wanted else ""
-    return CachePlan(views, f"The frozen part is computed once, {exact}{fewer}; {size:.1f} MB are cached.")
+    total = per_view * (views * n_train + n_validation)
+    if plan.augmentation.is_off:
+        exact = "exactly, as no view changes"
+    else:
+        drawn = f"{views} pre-drawn views" if plan.solver == "sgd" else f"{views} views"
+        exact = f"on {drawn} of each photo"
+    fewer = f" ({wanted} did not fit cache_mb and disk_mb)" if views < wanted else ""
+    where = ", on the disk" if total > plan.cache_mb else ""
+    text = f"The frozen part is computed once, {exact}{fewer}; {total:.1f} MB are cached{where}."
+    return CachePlan(views, text, total, total > plan.cache_mb)
+
+
+class Store:
+    """Cached outputs: numbers of `dtype`, shape (draws, photos, *shape), in memory or in a file without a name.
+
+    The file goes with the process. It is read piece by piece, never mapped, so that memory does not grow with it.
+    """
+
+    def __init__(self, n_draws: int, n_photos: int, shape: Sequence[int], dtype: torch.dtype, on_disk: bool) -> None:
+        self.shape = (n_draws, n_photos, *shape)
+        self.dtype = dtype
+        self._row = math.prod(shape) * dtype.itemsize
+        self._memory: Tensor | None = None
+        if on_disk:
+            workspace.home().mkdir(parents=True, exist_ok=True)
+            self._file = tempfile.TemporaryFile(dir=workspace.home())  # noqa: SIM115 - closed with the store
+        else:
+            self._memory = torch.empty(self.shape, dtype=dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def put(self, draw: int, first: int, rows: Tensor) -> None:
+        """Keep the outputs of photos `first`, `first` + 1, ..."""
+        rows = rows.to("cpu", self.dtype).contiguous()
+        if self._memory is not None:
+            self._memory[draw, first : first + len(rows)] = rows
+        else:
+            self._file.seek(self._offset(draw, first))
+            self._file.write(rows.view(torch.uint8).numpy().tobytes())
+
+    def get(self, draw: int, positions: Sequence[int]) -> Tensor:
+        """The outputs of these photos: (positions, *shape)."""
+        if self._memory is not None:
+            return self._memory[draw, list(positions)]
+        data = bytearray()
+        for position in positions:
+            self._file.seek(self._offset(draw, position))
+            data += self._file.read(self._row)
+        return torch.frombuffer(data, dtype=self.dtype).view(len(positions), *self.shape[2:])
+
+    def select(self, photos: np.ndarray) -> Selected:
+        """The same outputs of some of the photos, which are counted anew from 0."""
+        return Selected(self, photos)
+
+    def _offset(self, draw: int, photo: int) -> int:
+        return (draw * self.shape[1] + photo) * self._row
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A part of a store's photos, under numbers of their own."""
+
+    store: Store
+    photos: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def get(self, draw: int, positions: Sequence[int]) -> Tensor:
+        """As `Store.get`."""
+        return self.store.get(draw, self.photos[list(positions)].tolist())
 
 
 @dataclass(frozen=True)
 class Source:
-    """Inputs for the part of the network from block `start` on; `cached` has shape (views, photos, ...)."""
+    """Inputs for the part of the network from block `start` on: from `cached`, else through `prefix` every time."""
 
-    model: Classifier
     photos: Photos
     start: int
-    cached: Tensor | None = None
+    cached: Store | Selected | None = None
+    prefix: Frozen | None = None
     plain: bool = False
 
     def batch(self, positions: Sequence[int], epoch: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Inputs and labels of these photos in epoch 1, 2, ...: draw number `epoch - 1`, modulo the cached."""
         labels = self.photos.labels[list(positions)].to(device)
         if self.cached is not None:
-            return self.cached[(epoch - 1) % len(self.cached), list(positions)].to(device), labels
-        inputs = self.photos.inputs(positions, PLAIN if self.plain else epoch - 1).to(device)
-        if self.start:
-            with torch.no_grad():
-                inputs = self.model.run(inputs, 0, self.start)
-        return inputs, labels
+            inputs = self.cached.get((epoch - 1) % len(self.cached), positions)
+        else:
+            inputs = self.photos.inputs(positions, PLAIN if self.plain else epoch - 1)
+            if self.prefix is not None and self.start:
+                inputs = self.prefix(inputs)
+        return _moved(inputs, device).float(), labels
+
+
+def _moved(x: Tensor, device: torch.device) -> Tensor:
+    """On the device; pinned memory lets a GPU fetch it meanwhile."""
+    if device.type == "cuda" and x.device.type == "cpu":
+        x = x.pin_memory()
+    return x.to(device, non_blocking=True)
 
 
 def cache(
-    model: Classifier,
+    prefix: Frozen,
     photos: Photos,
-    stop: int,
-    draws: Sequence[int],
-    device: torch.device,
+    numbers: Sequence[int],
+    on_disk: bool,
     should_stop: Callable[[], bool],
     stage: str,
-) -> Generator[Progress, None, Tensor]:
-    """Run blocks 0 to `stop` over these draws of all photos; returns float32 (draws, photos, ...) on the CPU.
+) -> Generator[Progress, None, Store]:
+    """Run the prefix over these draws of all photos; what it puts out is kept in the prefix's precision.
 
     Raises Stopped within one batch of `should_stop`.
     """
-    model.eval()
-    done, total = 0, len(draws) * len(photos)
-    result: Tensor | None = None
+    done, total = 0, len(numbers) * len(photos)
+    kept: Store | None = None
     yield Progress(stage, 0, total)
-    for row, draw in enumerate(draws):
-        for first in range(0, len(photos), FORWARD_BATCH):
+    for row, draw in enumerate(numbers):
+        for positions in batches_of(len(photos)):
             if should_stop():
                 raise Stopped
-            positions = range(first, min(first + FORWARD_BATCH, len(photos)))
-            with torch.no_grad():
-                out = model.run(photos.inputs(positions, draw).to(device), 0, stop).float().cpu()
-            if result is None:
-                result = torch.empty((len(draws), len(photos), *out.shape[1:]))
-            result[row, first : first + len(positions)] = out
+            out = prefix(_moved(photos.inputs(positions, draw), prefix.device))
+            if kept is None:
+                kept = Store(len(numbers), len(photos), out.shape[1:], out.dtype, on_disk)
+            kept.put(row, positions[0], out)
             done += len(positions)
             yield Progress(stage, done, total)
-    assert result is not None, "there are photos and draws"
-    return result
+    assert kept is not None, "there are photos and draws"
+    return kept
 
 
-def deepen(
-    model: Classifier, activations: Tensor, start: int, device: torch.device, should_stop: Callable[[], bool]
-) -> Tensor:
-    """Cached inputs of block `start` → pooled features: (draws, photos, features). May raise Stopped."""
-    model.eval()
-    rows = []
-    for row in activations:
-        parts = []
-        for part in row.split(FORWARD_BATCH):
+def deepen(tail: Frozen, cached: Store, should_stop: Callable[[], bool], on_disk: bool = False) -> Store:
+    """Cached inputs of the tail → pooled features, float32: (draws, photos, features). May raise Stopped."""
+    kept: Store | None = None
+    n_draws, n_photos = cached.shape[:2]
+    for row in range(n_draws):
+        for positions in batches_of(n_photos):
             if should_stop():
                 raise Stopped
-            with torch.no_grad():
-                parts.append(model.run(part.to(device), start, model.n_blocks).cpu())
-        rows.append(torch.cat(parts))
-    return torch.stack(rows)
+            out = tail(_moved(cached.get(row, positions), tail.device))
+            kept = kept or Store(n_draws, n_photos, out.shape[1:], out.dtype, on_disk)
+            kept.put(row, positions[0], out)
+    assert kept is not None, "there are photos and draws"
+    return kept
+
+
+def batches_of(n: int) -> Iterable[range]:
+    """The positions of n photos, as many at a time as run best."""
+    return (range(first, min(first + FORWARD_BATCH, n)) for first in range(0, n, FORWARD_BATCH))

@@ -82,6 +82,20 @@ def resume(run: Run, home: Path | None = None) -> Run:
     return run
 
 
+@contextlib.contextmanager
+def alone(home: Path | None = None) -> Iterator[None]:
+    """Meanwhile no run trains; those that are started wait. Raises RunError if one trains already."""
+    training = workspace.lock((home or workspace.home()) / "runs" / "training.lock")
+    try:
+        training.acquire(timeout=0)
+    except filelock.Timeout:
+        raise RunError("A run trains at the moment. Wait until it has ended, or stop it, then try.") from None
+    try:
+        yield
+    finally:
+        training.release()
+
+
 def stop(run: Run) -> None:
     """Ask a run to end within a batch, keeping its best weights. Harmless if it has ended."""
     if run.is_live():
@@ -149,7 +163,7 @@ def _work(home: Path, run: Run, lock: filelock.BaseFileLock) -> None:
                 text = traceback.format_exc()
                 (run.path / "error.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
             last = _last_epoch(run)
-            run.append(RunFailed(_sentence(error, run), last.best_epoch if last else 0))
+            run.append(RunFailed(_sentence(error, run), last.best_epoch if last and run.has_model() else 0))
     finally:
         lock.release()
 

@@ -71,24 +71,37 @@ class Plan:
         backbone: a name of `catalog.BACKBONES`.
         weights: path of a weights file for the backbone; empty: the published ones.
         frozen: blocks that do not learn, any set of the backbone's.
-        solver: "sgd": AdamW on cached activations.
+        solver: "exact": the head alone, fitted to its optimum on cached features. "auto": that, then fine-tuning of
+            the last stage, kept only if validation accuracy improves. "sgd": AdamW, whatever is frozen.
+        head: of an exact fit: "ridge", "logistic", or "auto": whichever cross-validation prefers.
+        depth: what an exact head sees: "last": the last block's features; "several": those of the last stage and
+            what feeds it; "auto": several where cross-validation prefers them.
+        mirror: answers for a photo and its mirror image are averaged: "on", "off", or "auto": where
+            cross-validation prefers it (exact heads; else off).
+        l2: strength of an exact head's L2 penalty, per photo; 0: chosen by cross-validation.
         augmentation: see `Augmentation`.
-        views: augmented views of each photo that are drawn beforehand where activations are cached.
+        views: views of each photo that are drawn beforehand where activations are cached.
         test_fraction: part of the photos held back as test photos where the folder has no split.
         validation_fraction: part of the remaining photos that choices are made on.
         split_seed: seed of both; None: `seed`.
         head_rate: learning rate of the head while it alone learns.
         fine_tune_rate: learning rate of the last unfrozen block, and of the head beside it.
         rate_decay: factor on that rate for each block further from the head.
+        schedule: "constant", or "cosine": rates fall to zero over the epochs of a phase.
+        warm_up: epochs at the start of a phase in which the rates rise from zero.
         epochs: passes over the training photos, at most.
         head_epochs: how many of them train the head alone, first, where blocks are unfrozen (at most half).
         batch_size: photos a step.
         dropout: probability with which the head ignores a feature while learning.
         weight_decay: AdamW's, on weights (not biases or BatchNorm).
         label_smoothing: part of the target spread over all classes.
-        class_weighting: "balanced": rare classes count as much as common ones; "none".
+        class_weighting: "balanced": rare classes count as much as common ones in the loss; "none".
+        sampling: "shuffled": every photo once an epoch; "balanced": drawn so that each class comes as often.
+        batchnorm: "fixed": unfrozen blocks keep their BatchNorm statistics; "learned": they are measured anew.
         patience: epochs without a lower validation loss before the run ends; 0: never early.
-        cache_mb: megabytes that cached activations may take.
+        precision: of the frozen part: "float32", "bfloat16", "float16", or "auto": the quickest on the machine.
+        cache_mb: megabytes of memory that cached activations may take.
+        disk_mb: megabytes of disk that they may take beyond.
         seed: of everything random.
         device: "auto", "cpu", "cuda" or "mps".
     """
@@ -97,6 +110,10 @@ class Plan:
     frozen: tuple[str, ...]
     weights: str = ""
     solver: str = "sgd"
+    head: str = "auto"
+    depth: str = "auto"
+    mirror: str = "auto"
+    l2: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     views: int = 4
     test_fraction: float = 0.2
@@ -105,6 +122,8 @@ class Plan:
     head_rate: float = 1e-3
     fine_tune_rate: float = 3e-4
     rate_decay: float = 0.5
+    schedule: str = "constant"
+    warm_up: int = 0
     epochs: int = 40
     head_epochs: int = 10
     batch_size: int = 32
@@ -112,8 +131,12 @@ class Plan:
     weight_decay: float = 1e-2
     label_smoothing: float = 0.0
     class_weighting: str = "none"
+    sampling: str = "shuffled"
+    batchnorm: str = "fixed"
     patience: int = 10
-    cache_mb: int = 1024
+    precision: str = "auto"
+    cache_mb: int = 128
+    disk_mb: int = 4096
     seed: int = 0
     device: str = "auto"
 
@@ -128,9 +151,13 @@ class Plan:
                 f"{', '.join(blocks)}; `all` and `none` work too."
             )
         object.__setattr__(self, "frozen", tuple(name for name in blocks if name in self.frozen))
-        _choice("solver", self.solver, ("sgd",))
-        _choice("class_weighting", self.class_weighting, ("none", "balanced"))
-        _choice("device", self.device, ("auto", "cpu", "cuda", "mps"))
+        for name, allowed in CHOICES.items():
+            _choice(name, getattr(self, name), allowed)
+        if self.solver != "sgd" and self.learning:
+            raise PlanError(
+                f"The solver {self.solver} needs all blocks frozen, but {self.learning[0]} is not. Freeze all, or set "
+                "solver to sgd."
+            )
         for name, (low, high) in RANGES.items():
             owner: Any = self.augmentation if name.startswith("augmentation.") else self
             value = getattr(owner, name.rpartition(".")[2])
@@ -154,15 +181,36 @@ class Plan:
         """Epochs in which the head alone learns."""
         return self.epochs if self.head_only else min(self.head_epochs, self.epochs // 2)
 
+    @property
+    def is_instant(self) -> bool:
+        """Whether this is the plan of an instant model."""
+        return self == instant_of(self)
+
     def split(self, dataset: Dataset) -> Split:
         """The dataset's photos divided as this plan says. Raises DataError."""
         seed = self.seed if self.split_seed is None else self.split_seed
         return dataset.split(self.test_fraction, self.validation_fraction, seed)
 
     def with_settings(self, settings: dict[str, str]) -> Plan:
-        """A copy with settings given as text, as in `--set head_rate=0.01 augmentation=off`. Raises PlanError."""
-        plan = self
-        for key, text in settings.items():
+        """A copy with settings given as text, as in `--set head_rate=0.01 augmentation=off`. Raises PlanError.
+
+        The solver follows where it is not given: sgd for settings that only it heeds and for unfrozen blocks,
+        exact where all blocks are frozen by name.
+        """
+        plan, settings = self, dict(settings)
+        only_sgd = next((key for key in settings if key in SGD_ONLY), None)
+        only_exact = next((key for key in settings if key in EXACT_ONLY), None)
+        if "solver" not in settings and only_sgd:
+            settings["solver"] = "sgd"
+        elif "solver" not in settings and "frozen" in settings:
+            is_all = set(read_frozen(self.backbone, settings["frozen"])) == set(catalog.get(self.backbone).block_names)
+            settings["solver"] = "exact" if is_all else "sgd"
+        solver = settings.get("solver", self.solver)
+        foreign = only_exact if solver == "sgd" else only_sgd
+        if foreign:
+            raise PlanError(f"{foreign} does not go with the solver {solver}, which has no use for it. Leave one out.")
+        for key in sorted(settings, key="solver".__eq__, reverse=True):  # the solver says what else fits
+            text = settings[key]
             plan = plan._with(key, text)
         return plan
 
@@ -218,13 +266,37 @@ class Plan:
         return cls.from_dict(values)
 
 
+CHOICES: dict[str, tuple[str, ...]] = {
+    "solver": ("auto", "exact", "sgd"),
+    "head": ("auto", "ridge", "logistic"),
+    "depth": ("auto", "last", "several"),
+    "mirror": ("auto", "on", "off"),
+    "schedule": ("constant", "cosine"),
+    "class_weighting": ("none", "balanced"),
+    "sampling": ("shuffled", "balanced"),
+    "batchnorm": ("fixed", "learned"),
+    "precision": ("auto", "float32", "bfloat16", "float16"),
+    "device": ("auto", "cpu", "cuda", "mps"),
+}
+
+SGD_ONLY = frozenset({
+    "head_rate", "fine_tune_rate", "rate_decay", "schedule", "warm_up", "epochs", "head_epochs", "batch_size",
+    "dropout", "weight_decay", "label_smoothing", "sampling", "batchnorm", "patience",
+})  # fmt: skip
+"""Settings that an exact head has no use for; fine-tuning by auto has its own."""
+
+EXACT_ONLY = frozenset({"head", "depth", "l2"})
+"""Settings that only an exact head has a use for."""
+
 RANGES: dict[str, tuple[float, float]] = {
+    "l2": (0, 1e4),
     "views": (1, 64),
     "test_fraction": (0.05, 0.5),
     "validation_fraction": (0.05, 0.5),
     "head_rate": (1e-7, 10),
     "fine_tune_rate": (1e-7, 10),
     "rate_decay": (0.01, 1),
+    "warm_up": (0, 1000),
     "epochs": (1, 10_000),
     "head_epochs": (0, 10_000),
     "batch_size": (1, 1024),
@@ -233,6 +305,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "label_smoothing": (0, 0.9),
     "patience": (0, 10_000),
     "cache_mb": (0, 1_000_000),
+    "disk_mb": (0, 10_000_000),
     "seed": (0, 2**31 - 1),
     "split_seed": (0, 2**31 - 1),
     "augmentation.crop": (0, 0.95),
@@ -250,11 +323,11 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 def suggest(dataset: Dataset, backbone: str = "auto") -> Plan:
-    """A plan that suits the dataset: feature extraction, lightly augmented.
+    """The plan that suits the dataset: an exact head on a few lightly augmented views, then the last stage fine-tuned.
 
-    Fewer than 50 photos get more views and smaller batches, so that an epoch still has some steps; more than 1,000
-    get fewer views, as each adds less. A class three times as large as another turns class weighting on. All of
-    this counts the photos that are not for testing alone.
+    At most 100 photos get more views, as they cost little there, and smaller batches, so that an epoch still has some
+    steps. A class three times as large as another turns class weighting on. All of this counts the photos that are
+    not for testing alone.
     """
     chosen = catalog.choose(backbone).backbone
     by_class = Counter(photo.label for photo in dataset.photos if photo.side != "test")
@@ -264,10 +337,39 @@ def suggest(dataset: Dataset, backbone: str = "auto") -> Plan:
     return Plan(
         backbone=chosen.name,
         frozen=chosen.block_names,
-        views=8 if n < 50 else 4 if n <= 1000 else 2,
+        solver="auto",
+        views=8 if n <= 100 else 3,
         batch_size=8 if n < 50 else 32,
         class_weighting="balanced" if max(counts) >= 3 * min(counts) else "none",
     )
+
+
+def instant(dataset: Dataset, backbone: str = "auto") -> Plan:
+    """The quickest plan there is: one plain view of each photo through the frozen network, and a ridge head."""
+    return instant_of(suggest(dataset, backbone))
+
+
+def instant_of(plan: Plan) -> Plan:
+    """The instant model that a run of this plan is compared with: the same photos, split and network."""
+    return Plan(
+        plan.backbone, catalog.get(plan.backbone).block_names, plan.weights, solver="exact", head="ridge", mirror="off",
+        augmentation=AUGMENTATIONS["off"], test_fraction=plan.test_fraction, split_seed=plan.split_seed,
+        validation_fraction=plan.validation_fraction, class_weighting=plan.class_weighting, seed=plan.seed,
+        precision=plan.precision, cache_mb=plan.cache_mb, disk_mb=plan.disk_mb, device=plan.device,
+    )  # fmt: skip
+
+
+WORTH_TUNING = 100
+"""Photos to train on below which auto does not try to fine-tune: with 50 it gained nothing."""
+
+
+def tuning(plan: Plan) -> Plan:
+    """What auto does after its exact head: the last stage by AdamW, for a few epochs."""
+    entry = catalog.get(plan.backbone)
+    return dataclasses.replace(
+        plan, solver="sgd", frozen=entry.before_tail, epochs=12, head_epochs=0, patience=4, dropout=0.0,
+        batch_size=min(16, plan.batch_size), fine_tune_rate=Plan.fine_tune_rate, mirror="off",
+    )  # fmt: skip
 
 
 def read_frozen(backbone: str, text: str) -> tuple[str, ...]:

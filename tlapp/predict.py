@@ -9,20 +9,19 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 
-from tlapp import backbones, catalog, images
+from tlapp import backbones, catalog, images, tasks
 from tlapp.augment import Views
 from tlapp.errors import PictureError, RunError
 from tlapp.intake import read_file
 from tlapp.runs import Run
 
-BATCH = 16
+BATCH = 4
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,12 @@ class Unreadable:
 
 
 class Predictor:
-    """A trained network that classifies photos."""
+    """A trained network that classifies photos, in float32. It takes the model over: BatchNorm layers are merged."""
 
     def __init__(self, model: backbones.Classifier, views: Views, classes: tuple[str, ...]) -> None:
-        self.model = model.eval()
+        self.model = model.eval().requires_grad_(False)
+        for block in self.model.blocks.values():
+            backbones.fold(block)
         self.views = views
         self.classes = classes
 
@@ -58,8 +59,11 @@ class Predictor:
         for first in range(0, len(photos), BATCH):
             batch = torch.stack([self.views.plain(p) for p in photos[first : first + BATCH]])
             inputs = self.views.normalise(batch).contiguous(memory_format=torch.channels_last).to(device)
-            with torch.no_grad():
-                rows.append(self.model(inputs).double().softmax(1).cpu().numpy())
+            with torch.inference_mode():
+                scores = self.model(inputs)
+                if self.model.mirror:
+                    scores = (scores + self.model(inputs.flip(3))) / 2
+                rows.append(scores.double().softmax(1).cpu().numpy())
         return np.concatenate(rows) if rows else np.zeros((0, len(self.classes)))
 
     def predict(self, photo: np.ndarray, file: str = "") -> Prediction:
@@ -68,13 +72,21 @@ class Predictor:
 
     def predict_files(self, paths: Iterable[Path]) -> Iterator[Prediction | Unreadable]:
         """Classify photos on disk, in order; an unreadable one does not keep the others from an answer."""
-        for path in paths:
-            try:
-                photo = images.load(read_file(path))
-            except PictureError as error:
-                yield Unreadable(str(path), str(error))
-            else:
-                yield self.predict(photo, str(path))
+        waiting: list[tuple[str, np.ndarray]] = []
+        for path, photo in tasks.ahead(_decode, paths):
+            if isinstance(photo, np.ndarray):
+                waiting.append((str(path), photo))
+            if len(waiting) == BATCH or not isinstance(photo, np.ndarray):
+                yield from self._answers(waiting)
+                waiting = []
+            if not isinstance(photo, np.ndarray):
+                yield Unreadable(str(path), photo)
+        yield from self._answers(waiting)
+
+    def _answers(self, photos: list[tuple[str, np.ndarray]]) -> Iterator[Prediction]:
+        rows = self.probabilities([photo for _, photo in photos])
+        for (file, _), row in zip(photos, rows, strict=True):
+            yield self.answer(file, row)
 
     def answer(self, file: str, probabilities: np.ndarray) -> Prediction:
         """One row of `probabilities` in words."""
@@ -83,15 +95,25 @@ class Predictor:
         return Prediction(file, self.classes[best], float(probabilities[best]), by_name)
 
 
+def _decode(path: Path) -> np.ndarray | str:
+    """A photo, or the reason why it cannot be read."""
+    try:
+        return images.load(read_file(path))
+    except PictureError as error:
+        return str(error)
+
+
 def load(run: Run) -> Predictor:
     """The predictor of a run that has a model. Raises RunError if it has none or is damaged."""
     data = run.model()
     plan, classes = run.plan, run.classes
     entry = catalog.get(plan.backbone)
-    model = backbones.build(entry, len(classes))
     try:
+        recorded = _recorded(data)
+        made_for = json.loads(recorded["classes"])
+        model = backbones.build(entry, len(classes), several=recorded.get("depth") == "several")
         model.load_state_dict(load_safetensors(data))
-        made_for = _classes(data)
+        model.mirror = recorded.get("mirror") == "on"
     except (SafetensorError, RuntimeError, ValueError, LookupError) as error:
         raise RunError(f"The model of run {run.id} does not fit its plan. Train again.") from error
     if made_for != list(classes):
@@ -99,7 +121,7 @@ def load(run: Run) -> Predictor:
     return Predictor(model.to(memory_format=torch.channels_last), Views(plan.augmentation, entry), classes)
 
 
-def _classes(model: bytes) -> Any:
-    """The names that a delivered model carries; the header of safetensors is JSON behind its length in 8 bytes."""
+def _recorded(model: bytes) -> dict[str, str]:
+    """What a delivered model says of itself; the header of safetensors is JSON behind its length in 8 bytes."""
     header = json.loads(model[8 : 8 + int.from_bytes(model[:8], "little")])
-    return json.loads(header["__metadata__"]["classes"])
+    return header["__metadata__"]

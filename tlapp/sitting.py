@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
 
 import torch
 from safetensors.torch import load, save
 
-from tlapp import backbones, catalog, evaluate, features, scoring
+from tlapp import backbones, catalog, evaluate, features, recipe, scoring, speed
 from tlapp import dataset as datasets
-from tlapp import train as training
 from tlapp.augment import Views
 from tlapp.backbones import Classifier
 from tlapp.dataset import Dataset, Split
 from tlapp.errors import RunError
-from tlapp.events import EpochFinished, Progress, Resumed, RunFinished, RunStarted, RunStopped
+from tlapp.events import Progress, Resumed, RunFinished, RunStarted, RunStopped
 from tlapp.plan import Plan
 from tlapp.predict import Predictor
+from tlapp.recipe import Result
 from tlapp.runs import Run
 from tlapp.train import TrainState
 
@@ -33,50 +32,46 @@ def train_run(run: Run) -> None:
     dataset = datasets.load(run.dataset_folder)
     split = plan.split(dataset)
     entry = catalog.get(plan.backbone)
-    device = _device(plan)
+    device = speed.device(plan.device)
     model = backbones.load(entry, len(dataset.classes), weights=plan.weights, dropout=plan.dropout, seed=plan.seed)
     model.freeze(plan.frozen)
+    model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     views = Views(plan.augmentation, entry)
-    sides = [features.Photos(dataset, indices, views, plan.seed) for indices in (split.train, split.validation)]
+    state, result = _read_state(run), Result()
     sizes = len(split.train), len(split.validation), len(split.test)
-    state = _read_state(run)
-    caching = features.plan_cache(entry, plan, model.prefix, sizes[0], sizes[1]).text
-    run.append(RunStarted(device.type, plan.epochs, *sizes, caching))
+    run.append(RunStarted(device.type, plan.epochs, *sizes, _caching(model, plan, device, split)))
     if state.epoch:
         run.append(Resumed(state.epoch))
-    model = _on_device(model, device)
-    spent = _seconds_before(run)
+    spent, saved = _seconds_before(run), state.epoch
+    work = recipe.train if plan.solver != "sgd" else recipe.train_as_told
     try:
-        for event in training.train(model, sides[0], sides[1], plan, run.stop_asked, state):
-            if isinstance(event, EpochFinished):
-                _save_state(run, state, event.is_best)
+        for event in work(model, dataset, split, views, plan, run.stop_asked, state, result):
+            if state.epoch > saved:
+                _save_state(run, state)
+                saved = state.epoch
             run.append(event)
     finally:
-        if state.best:
-            model.restore(state.best)
-            _deliver(run, dataset, split, model, views, state, spent + time.monotonic() - started)
+        if result.best:
+            model.renew_head(result.several)
+            model.restore(result.best)
+            model.mirror = result.mirror
+            _deliver(run, dataset, split, model, views, result, spent + time.monotonic() - started)
     seconds = spent + time.monotonic() - started
-    if not state.best:
+    if not result.best:
         run.append(RunStopped(0, 0))
         return
-    accuracy = run.report()["accuracy"]
     ended = RunStopped if state.stopped else RunFinished
-    run.append(ended(state.best_epoch, state.epoch, state.best_accuracy, accuracy, seconds))
+    run.append(ended(result.best_epoch, result.epochs, result.accuracy, run.report()["accuracy"], seconds))
     if not state.stopped:
         run.drop_states()
 
 
-def _device(plan: Plan) -> torch.device:
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if plan.device == "auto":
-        return torch.device("cuda" if available["cuda"] else "cpu")
-    if not available[plan.device]:
-        raise RunError(f"The device {plan.device} is not available on this machine. Set device to cpu or auto.")
-    return torch.device(plan.device)
-
-
-def _on_device(model: Classifier, device: torch.device) -> Classifier:
-    return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+def _caching(model: Classifier, plan: Plan, device: torch.device, split: Split) -> str:
+    """What is computed once, in words."""
+    size = speed.precision(model.entry, device, plan.precision).itemsize
+    if plan.solver == "sgd":
+        return features.plan_cache(model.entry, plan, model.prefix, len(split.train), len(split.validation), size).text
+    return recipe.cache_plan(model.entry, plan, len(split.train), len(split.validation), size)[1].text
 
 
 def _deliver(
@@ -84,12 +79,15 @@ def _deliver(
     dataset: Dataset,
     split: Split,
     model: Classifier,
-    views: Any,
-    state: TrainState,
+    views: Views,
+    result: Result,
     seconds: float,
 ) -> None:
     """Score the best weights on the test photos and save the network with its report."""
-    predictor = Predictor(model, views, dataset.classes)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    recorded = {"classes": json.dumps(dataset.classes), "depth": "several" if model.several else "last"}
+    recorded["mirror"] = "on" if model.mirror else "off"
+    predictor = Predictor(model, views, dataset.classes)  # which merges layers for speed
 
     def report_progress(done: int, total: int) -> None:
         run.append(Progress("scoring test photos", done, total))
@@ -106,17 +104,27 @@ def _deliver(
         })  # fmt: skip
     report = {
         **evaluate.score(labels, probabilities).to_dict(dataset.classes),
-        "validation_accuracy": state.best_accuracy,
-        "best_epoch": state.best_epoch,
-        "epochs": state.epoch,
+        "validation_accuracy": result.accuracy,
+        "best_epoch": result.best_epoch,
+        "epochs": result.epochs,
+        **result.facts,
         "seconds": seconds,
         "n_train": len(split.train),
         "n_validation": len(split.validation),
         "n_test": len(split.test),
         "photos": photos,
     }
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    run.deliver(save(tensors, metadata={"classes": json.dumps(dataset.classes)}), report)
+    run.deliver(_in_order(save(tensors, metadata=recorded)), report)
+
+
+def _in_order(model: bytes) -> bytes:
+    """What is recorded in the order of its names, which safetensors leaves to chance: a model is known by its hash."""
+    end = 8 + int.from_bytes(model[:8], "little")
+    header = json.loads(model[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + model[end:]
 
 
 def _seconds_before(run: Run) -> float:
@@ -124,10 +132,10 @@ def _seconds_before(run: Run) -> float:
     return max((event.seconds for event in run.events()[0] if isinstance(event, RunStopped)), default=0.0)
 
 
-def _save_state(run: Run, state: TrainState, is_best: bool) -> None:
+def _save_state(run: Run, state: TrainState) -> None:
     """The best under its epoch, then the last, which names it: cut off anywhere, `last` has the best it knew."""
     best = _best_name(state.best_epoch)
-    if is_best:
+    if state.best_epoch == state.epoch:
         run.save(best, save(state.best))
     tensors = {f"learned|{name}": value for name, value in state.learned.items()}
     tensors |= {f"optimizer|{name}": value for name, value in state.optimizer.items()}

@@ -5,10 +5,15 @@ For work that a person waits for and may give up: reading photos, fetching weigh
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -63,3 +68,17 @@ class Task(Generic[T]):
         self.done, self.total, self.what = done, total, what
         if self._cancelled.is_set():
             raise Cancelled
+
+
+def ahead(work: Callable[[S], T], items: Iterable[S]) -> Iterator[tuple[S, T]]:
+    """Each item with what `work` makes of it, in order; a few threads work on the next few items meanwhile."""
+    workers = min(4, os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers) as pool:
+        coming = iter(items)
+        waiting: deque[tuple[S, Future[T]]] = deque()
+        while True:
+            waiting.extend((item, pool.submit(work, item)) for item in islice(coming, 2 * workers - len(waiting)))
+            if not waiting:
+                return
+            item, future = waiting.popleft()
+            yield item, future.result()

@@ -6,6 +6,7 @@ All randomness of an epoch follows from the plan's seed and the epoch's number a
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -17,8 +18,10 @@ from torch import Tensor, nn
 from tlapp.backbones import Classifier
 from tlapp.errors import TrainingDiverged
 from tlapp.events import EpochFinished, Event, Progress
-from tlapp.features import PLAIN, Photos, Source, Stopped, cache, deepen, plan_cache
+from tlapp.features import PLAIN, Photos, Source, Stopped, Store, cache, deepen, draws, plan_cache
 from tlapp.plan import Plan
+from tlapp.pool import class_weights
+from tlapp.speed import Frozen, autocast, precision
 
 ShouldStop = Callable[[], bool]
 
@@ -50,6 +53,7 @@ class Phase:
     last: int
     start: int
     patience: int
+    head_is_fitted: bool = False
 
 
 def train(
@@ -80,7 +84,7 @@ def train(
             sources = yield from _prepare(model, train_photos, validation_photos, plan, should_stop, state.epoch)
             for phase in phases(plan, model):
                 if _is_on(phase, state):
-                    yield from _run_phase(model, phase, sources[phase.name], plan, should_stop, state)
+                    yield from run_phase(model, phase, sources[phase.name], plan, should_stop, state)
     except Stopped:
         state.stopped = True
     if state.best:
@@ -94,7 +98,7 @@ def phases(plan: Plan, model: Classifier) -> list[Phase]:
     if plan.head_only:
         return [Phase("head", 1, n, model.n_blocks, plan.patience)]
     head = [Phase("head", 1, n, model.n_blocks, 0)] if n else []
-    return [*head, Phase("fine-tune", n + 1, plan.epochs, model.prefix, plan.patience)]
+    return [*head, Phase("fine-tune", n + 1, plan.epochs, model.prefix, plan.patience, head_is_fitted=n > 0)]
 
 
 def _is_on(phase: Phase, state: TrainState) -> bool:
@@ -103,17 +107,18 @@ def _is_on(phase: Phase, state: TrainState) -> bool:
     return phase.first - 1 <= state.epoch < phase.last and not (phase.patience and waited >= phase.patience)
 
 
-def _run_phase(
+def run_phase(
     model: Classifier,
     phase: Phase,
     sources: tuple[Source, Source],
     plan: Plan,
     should_stop: ShouldStop,
     state: TrainState,
-) -> Iterator[Event]:
+) -> Iterator[EpochFinished]:
+    """The epochs of one phase that are still to come, on training and validation sources; may raise Stopped."""
     train_source, validation_source = sources
     if state.epoch == phase.first - 1:  # a new phase starts from the best of the one before
-        model.restore(state.best)
+        model.restore(state.best or model.learned())
         state.best_loss, state.optimizer = math.inf, {}
     else:
         model.restore(state.learned)
@@ -123,7 +128,8 @@ def _run_phase(
     seconds: list[float] = []
     while _is_on(phase, state):
         epoch, started = state.epoch + 1, time.monotonic()
-        train_loss, train_accuracy = _learn(model, train_source, optimizer, criterion, plan, epoch, should_stop)
+        learned = _learn(model, train_source, optimizer, criterion, plan, phase, epoch, should_stop)
+        train_loss, train_accuracy = learned
         loss, accuracy = _validate(model, validation_source, plan.batch_size, should_stop)
         seconds.append(max(time.monotonic() - started, 1e-9))
         is_best = loss < state.best_loss
@@ -146,20 +152,27 @@ def _learn(
     optimizer: torch.optim.Optimizer,
     criterion: nn.Module,
     plan: Plan,
+    phase: Phase,
     epoch: int,
     should_stop: ShouldStop,
 ) -> tuple[float, float]:
     """One pass over the training photos; mean loss and accuracy as seen while learning."""
+    model.fixed_statistics = plan.batchnorm == "fixed"
+    model.head.dropout.probability = plan.dropout
     model.train()
     device = model.head.linear.weight.device
     generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + epoch)
     model.head.dropout.generator.manual_seed(plan.seed * 1_000_003 + epoch)
     total, right = 0.0, 0
-    for positions in batches(torch.randperm(len(source.photos), generator=generator), plan.batch_size):
+    all_positions = batches(order(source.photos.labels, plan.sampling, generator), plan.batch_size)
+    for step, positions in enumerate(all_positions):
         if should_stop():
             raise Stopped
+        for group in optimizer.param_groups:
+            group["lr"] = group["full_rate"] * rate_factor(plan, phase, epoch - 1 + step / len(all_positions))
         inputs, labels = source.batch(positions, epoch, device)
-        logits = model(inputs, source.start)
+        with _on_gpu(device, plan):
+            logits = model(inputs, source.start).float()
         loss = criterion.to(device)(logits, labels)
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -174,6 +187,31 @@ def _learn(
         total += value * len(positions)
         right += int((logits.argmax(1) == labels).sum())
     return total / len(source.photos), right / len(source.photos)
+
+
+def _on_gpu(device: torch.device, plan: Plan) -> contextlib.AbstractContextManager[None]:
+    """Lower precision where gradients are quicker for it: on a CUDA card that has bfloat16."""
+    lower = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    wanted = lower and plan.precision in ("auto", "bfloat16")
+    return autocast(device, torch.bfloat16 if wanted else torch.float32)
+
+
+def rate_factor(plan: Plan, phase: Phase, passed: float) -> float:
+    """What the rates are multiplied by when `passed` epochs of the run (1.25: a quarter of the second) are over."""
+    since, length = passed - (phase.first - 1), phase.last - phase.first + 1
+    if since < plan.warm_up:
+        return (since + 1e-3) / plan.warm_up
+    if plan.schedule == "constant":
+        return 1.0
+    return (1 + math.cos(math.pi * (since - plan.warm_up) / max(length - plan.warm_up, 1e-9))) / 2
+
+
+def order(labels: Tensor, sampling: str, generator: torch.Generator) -> Tensor:
+    """The photos of an epoch: all of them shuffled, or as many, drawn so that every class comes as often."""
+    if sampling == "shuffled":
+        return torch.randperm(len(labels), generator=generator)
+    rarity = 1 / torch.bincount(labels).float()[labels]
+    return torch.multinomial(rarity, len(labels), replacement=True, generator=generator)
 
 
 def batches(order: Tensor, size: int) -> list[list[int]]:
@@ -214,47 +252,79 @@ def _prepare(
 ) -> Generator[Progress, None, Sources]:
     """Training and validation inputs of each phase, cached as far as the plan's memory goes."""
     device = model.head.linear.weight.device
-    end, prefix = model.n_blocks, model.prefix
-    what = plan_cache(model.entry, plan, prefix, len(train_photos), len(validation_photos))
+    quick = precision(model.entry, device, plan.precision)
+    end, start = model.n_blocks, model.prefix
+    what = plan_cache(model.entry, plan, start, len(train_photos), len(validation_photos), quick.itemsize)
+    prefix = Frozen(model, 0, start, device, quick)
     sources: Sources = {}
 
-    def run(photos: Photos, stop: int, draws: list[int], stage: str) -> Generator[Progress, None, Tensor]:
-        return cache(model, photos, stop, draws, device, should_stop, stage)
-
-    def draws(views: int) -> list[int]:
-        return [PLAIN] if plan.augmentation.is_off else list(range(views))
+    def run(part: Frozen, photos: Photos, numbers: list[int], stage: str) -> Generator[Progress, None, Store]:
+        return cache(part, photos, numbers, what.on_disk, should_stop, stage)
 
     tail, validation_tail = None, None
     if what.views:
-        tail = yield from run(train_photos, prefix, draws(what.views), "caching training views")
-        validation_tail = yield from run(validation_photos, prefix, [PLAIN], "caching validation photos")
+        tail = yield from run(prefix, train_photos, draws(plan, what.views), "caching training views")
+        validation_tail = yield from run(prefix, validation_photos, [PLAIN], "caching validation photos")
     if not plan.head_only:
         sources["fine-tune"] = (
-            Source(model, train_photos, prefix, tail),
-            Source(model, validation_photos, prefix, validation_tail, plain=True),
+            Source(train_photos, start, tail, prefix),
+            Source(validation_photos, start, validation_tail, prefix, plain=True),
         )
     if epoch < plan.n_head_epochs:
-        if prefix == end:
+        whole = prefix if start == end else Frozen(model, 0, end, device, quick)
+        if start == end:
             pooled, validation_pooled = tail, validation_tail
         elif tail is not None and validation_tail is not None:
-            pooled = deepen(model, tail, prefix, device, should_stop)
-            validation_pooled = deepen(model, validation_tail, prefix, device, should_stop)
+            rest = Frozen(model, start, end, device, quick)
+            pooled, validation_pooled = deepen(rest, tail, should_stop), deepen(rest, validation_tail, should_stop)
         else:
             fitting = plan_cache(model.entry, plan, end, len(train_photos), len(validation_photos)).views
-            pooled = yield from run(train_photos, end, draws(max(1, fitting)), "caching views for the head")
-            validation_pooled = yield from run(validation_photos, end, [PLAIN], "caching validation photos")
+            pooled = yield from run(whole, train_photos, draws(plan, max(1, fitting)), "caching views for the head")
+            validation_pooled = yield from run(whole, validation_photos, [PLAIN], "caching validation photos")
         sources["head"] = (
-            Source(model, train_photos, end, pooled),
-            Source(model, validation_photos, end, validation_pooled, plain=True),
+            Source(train_photos, end, pooled, whole),
+            Source(validation_photos, end, validation_pooled, whole, plain=True),
         )
     return sources
+
+
+def repeat(
+    model: Classifier, source: Source, plan: Plan, phase: Phase, epochs: int, should_stop: ShouldStop
+) -> Iterator[Progress]:
+    """The first epochs of a phase once more, on other photos, without choosing anything; may raise Stopped."""
+    optimizer = _optimizer(model, plan, phase)
+    criterion = _criterion(plan, source.photos.labels, model.head.linear.out_features)
+    stage = "learning from all photos"
+    yield Progress(stage, 0, epochs)
+    for epoch in range(1, epochs + 1):
+        _learn(model, source, optimizer, criterion, plan, phase, epoch, should_stop)
+        yield Progress(stage, epoch, epochs)
+    model.eval()
+
+
+def time_epoch(model: Classifier, source: Source, plan: Plan) -> float:
+    """Seconds that an epoch will take: a batch is run forward and backward twice, and nothing is changed."""
+    model.fixed_statistics = True
+    model.train()
+    device = model.head.linear.weight.device
+    positions = list(range(min(plan.batch_size, len(source.photos))))
+    for _ in range(2):  # the first warms up
+        started = time.monotonic()
+        inputs, labels = source.batch(positions, 1, device)
+        with _on_gpu(device, plan):
+            logits = model(inputs, source.start).float()
+        loss = nn.functional.cross_entropy(logits, labels)
+        loss.backward()
+        float(loss.detach())  # waits for a GPU
+        model.zero_grad(set_to_none=True)
+        seconds = time.monotonic() - started
+    return seconds * len(source.photos) / len(positions)
 
 
 def _criterion(plan: Plan, labels: Tensor, n_classes: int) -> nn.Module:
     weight = None
     if plan.class_weighting == "balanced":
-        counts = torch.bincount(labels, minlength=n_classes).clamp(min=1)
-        weight = len(labels) / (n_classes * counts.float())
+        weight = torch.from_numpy(class_weights(labels.numpy(), n_classes)).float()
     return nn.CrossEntropyLoss(weight=weight, label_smoothing=plan.label_smoothing)
 
 
@@ -267,10 +337,11 @@ def _optimizer(model: Classifier, plan: Plan, phase: Phase) -> torch.optim.AdamW
         for weights in (True, False):
             chosen = [p for p in parameters if (p.ndim > 1) == weights]
             if chosen:
-                groups.append({"params": chosen, "lr": rate, "weight_decay": plan.weight_decay * weights})
+                groups.append(
+                    {"params": chosen, "lr": rate, "full_rate": rate, "weight_decay": plan.weight_decay * weights}
+                )
 
-    head_first = phase.name == "fine-tune" and plan.n_head_epochs > 0
-    add(model.head, plan.fine_tune_rate if head_first else plan.head_rate)
+    add(model.head, plan.fine_tune_rate if phase.head_is_fitted else plan.head_rate)
     if phase.name == "fine-tune":
         rate = plan.fine_tune_rate
         for name in reversed(list(model.blocks)):

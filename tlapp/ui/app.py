@@ -7,7 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from tlapp import catalog, jobs
+from tlapp import catalog, jobs, plan
+from tlapp.dataset import Dataset
+from tlapp.errors import UserError
 from tlapp.ui import data, live, pieces, results, shelf, test, train
 from tlapp.ui.frame import QUIET, Mine, Step, Tab, Top, mine, top
 
@@ -57,13 +59,17 @@ def build_app() -> gr.Blocks:
         tell_tops = Step(_tops, [browser.dataset, browser.run], [part for one in tops for part in one])
         data_and_train = [tell_tops, *data_tab.refresh, *train_tab.refresh]
         _then(page.load(lambda: None, None, None, **QUIET), *live_tab.refresh, *data_and_train)
-        _then(browser.dataset.change(lambda: None, None, None, **QUIET), *data_and_train)
+        loaded = browser.dataset.change(pieces.guarded(_start_instant), browser.dataset, browser.run, **QUIET)
+        _then(loaded, tell_tops, *data_tab.refresh, *live_tab.refresh, *train_tab.refresh)
         for event in train_tab.changed:
             _then(event, *live_tab.refresh)
-        list_results, show_own = results_tab.refresh
-        list_models, choose_own = test_tab.refresh
-        (ended,) = live_tab.changed
-        after_end = [_once_ended(step, browser, ended) for step in (show_own, choose_own)]
+        list_results, show_own, offer_result = results_tab.refresh
+        list_models, choose_own, offer_model = test_tab.refresh
+        ended, taken = live_tab.changed
+        for step in (tell_tops, show_own, choose_own):
+            taken = step.after(taken)
+        pairs = ((show_own, offer_result), (choose_own, offer_model))
+        after_end = [_once_ended(show, offer, browser, ended) for show, offer in pairs]
         _then(ended.change(lambda: None, None, None, **QUIET), tell_tops, *after_end)
         _then(train_title.select(lambda: None, None, None, **QUIET), *live_tab.refresh)
         _then(results_title.select(lambda: None, None, None, **QUIET), tell_tops, list_results)
@@ -83,13 +89,16 @@ def _then(event: Any, *steps: Step) -> None:
         event = step.after(event)
 
 
-def _once_ended(step: Step, browser: Mine, ended: gr.Textbox) -> Step:
-    """The step, left out when a run has just begun."""
+def _once_ended(show: Step, offer: Step, browser: Mine, ended: gr.Textbox) -> Step:
+    """Show this browser's run once it has ended; an instant model, which nobody started, is only offered."""
 
-    def shown(own: str, end: str) -> Any:
-        return step.function(own) if end else gr.skip()
+    def shown(own: str, end: str, *given: Any) -> Any:
+        if not end:  # a run has just begun
+            return gr.skip()
+        run = shelf.run(own)
+        return offer.function(*given) if run and run.plan.is_instant else show.function(own)
 
-    return Step(shown, [browser.run, ended], step.outputs)
+    return Step(pieces.guarded(shown), [browser.run, ended, *offer.inputs], show.outputs)
 
 
 def _ways(data_tab: Tab, live_tab: Tab, tops: list[Top]) -> list[tuple[Any, str]]:
@@ -98,14 +107,25 @@ def _ways(data_tab: Tab, live_tab: Tab, tops: list[Top]) -> list[tuple[Any, str]
     return [*ways, (tops[1].way, "data"), (tops[2].way, "train"), (tops[3].way, "train")]
 
 
+def _start_instant(dataset: str) -> Any:
+    """Make the instant model of photos that have none yet, in the background; this browser then looks at its run."""
+    found = shelf.dataset(dataset)
+    if found is None or shelf.instant(found, plan.instant(found)) is not None:
+        return gr.skip()
+    try:
+        return jobs.start(found, plan.instant(found)).id
+    except UserError:  # what hinders it is said where the person trains
+        return gr.skip()
+
+
 @pieces.guarded
 def _tops(dataset: str, run: str) -> list[Any]:
     """What each tab says first: what is done, or what is missing and where to find it."""
     found, model = shelf.dataset(dataset), shelf.model(run)
-    photos, trained = "", ""
+    photos, trained, instant = "", "", _instant(found)
     if found:
         parts = [pieces.count(len(found.photos), "photo"), pieces.count(len(found.classes), "class")]
-        photos = ", ".join([*parts, f"{len(found.skipped)} skipped"])
+        photos = ", ".join([*parts, f"{len(found.skipped)} skipped"]) + instant
     if model:
         of = f"Run {model.run.id}, on {Path(model.source).name}"
         trained = f"{of}: {pieces.score(model.accuracy, model.n_test)} test photos right"
@@ -115,6 +135,15 @@ def _tops(dataset: str, run: str) -> list[Any]:
         *_top("", "" if model else "There is no finished run yet.", "Go to 2 Train"),
         *_top(trained, "" if model else "There is no model to test yet.", "Go to 2 Train"),
     ]
+
+
+def _instant(found: Dataset | None) -> str:
+    """How far the instant model of these photos is."""
+    run = shelf.instant(found, plan.instant(found)) if found else None
+    made = next((model for model in shelf.models() if model.run == run), None) if run else None
+    if made:
+        return f" · instant model: {pieces.score(made.accuracy, made.n_test)} test photos right; try it in 4 Test"
+    return " · the instant model is being made" if run and run.is_live() else ""
 
 
 def _top(done: str, missing: str, way: str) -> list[Any]:

@@ -18,8 +18,10 @@ from tlapp.errors import PlanError
 from tlapp.plan import AUGMENTATIONS, Augmentation, Plan
 
 AUTO, EXTRACT, LAST, ALL = "Auto", "Feature extraction", "Fine-tune the last block", "Fine-tune everything"
-PRESETS = (AUTO, EXTRACT, LAST, ALL)
+AUGMENTED = " + augmentation"
+PRESETS = (AUTO, *(preset + more for preset in (EXTRACT, LAST, ALL) for more in ("", AUGMENTED)))
 CUSTOM = "custom"
+AUTO_SOLVER = "auto"
 
 
 class Slide(NamedTuple):
@@ -47,30 +49,54 @@ SLIDES = (
 )
 
 
-class Number(NamedTuple):
-    """A number under "More": its label and one line of why."""
+class Setting(NamedTuple):
+    """A number or choice under "More": its label and one line of why."""
 
     name: str
     label: str
     why: str
 
 
-NUMBERS = (
-    Number("epochs", "Epochs, at most", "Passes over the training photos; early stopping usually ends sooner."),
-    Number("patience", "Patience", "Epochs without a lower validation loss before it stops; 0: never early."),
-    Number("head_epochs", "Head-first epochs", "The head learns alone first, in half of the epochs at most."),
-    Number("head_rate", "Learning rate of the head", "Larger learns faster, too large diverges."),
-    Number("fine_tune_rate", "Learning rate of unfrozen blocks", "Low, since these blocks already know a lot."),
-    Number("rate_decay", "Rate decay per block", "Each block nearer the pixels learns at this part of the rate."),
-    Number("batch_size", "Batch size", "Photos a step; lower it if memory runs out."),
-    Number("dropout", "Dropout", "Part of the features the head ignores at random; against overfitting."),
-    Number("weight_decay", "Weight decay", "Pulls weights towards zero; against overfitting."),
-    Number("label_smoothing", "Label smoothing", "Part of the target spread over all classes; for noisy labels."),
-    Number("views", "Views per photo", "Augmented views drawn beforehand where the frozen part is cached."),
-    Number("validation_fraction", "Validation part", "Part of the training photos that choices are made on."),
-    Number("cache_mb", "Cache, MB", "Memory for what the frozen part puts out."),
-    Number("seed", "Seed", "Of everything random; the same seed gives the same result on a CPU."),
-)  # fmt: skip
+GROUPS = {
+    "What is fitted, and to what": (
+        Setting("solver", "Solver", "Auto: an exact head, then the last stage fine-tuned if that helps. Exact: the "
+                "head alone. Sgd: gradient descent, any blocks."),
+        Setting("head", "Kind of exact head", "Ridge or logistic regression; auto: as cross-validation prefers. "
+                "Not for sgd."),
+        Setting("depth", "Features it sees", "Of the last block, or of several; auto: as cross-validation prefers. "
+                "Not for sgd."),
+        Setting("mirror", "Ask twice, mirrored too", "Doubles the time of an answer; auto: where cross-validation "
+                "prefers it."),
+        Setting("class_weighting", "Class weighting", "Balanced: rare classes count as much as common ones."),
+        Setting("l2", "L2 of an exact head", "Penalty on large weights; 0: chosen by cross-validation."),
+        Setting("views", "Views per photo", "Augmented views drawn beforehand where the frozen part is cached."),
+        Setting("validation_fraction", "Validation part", "Part of the training photos that choices are made on."),
+        Setting("seed", "Seed", "Of everything random; the same seed gives the same result on a CPU."),
+    ),
+    "Gradient descent: heeded by the solver sgd alone": (
+        Setting("epochs", "Epochs, at most", "Passes over the training photos; early stopping usually ends sooner."),
+        Setting("patience", "Patience", "Epochs without a lower validation loss before it stops; 0: never early."),
+        Setting("head_epochs", "Head-first epochs", "The head learns alone first, in half of the epochs at most."),
+        Setting("head_rate", "Learning rate of the head", "Larger learns faster, too large diverges."),
+        Setting("fine_tune_rate", "Learning rate of unfrozen blocks", "Low, since these blocks already know a lot."),
+        Setting("rate_decay", "Rate decay per block", "Each block nearer the pixels learns at this part of the rate."),
+        Setting("warm_up", "Warm-up epochs", "In these the rates rise from zero."),
+        Setting("batch_size", "Batch size", "Photos a step; lower it if memory runs out."),
+        Setting("dropout", "Dropout", "Part of the features the head ignores at random; against overfitting."),
+        Setting("weight_decay", "Weight decay", "Pulls weights towards zero; against overfitting."),
+        Setting("label_smoothing", "Label smoothing", "Part of the target spread over all classes; for noisy labels."),
+        Setting("schedule", "Schedule of the rates", "Cosine: they fall to zero over the epochs."),
+        Setting("sampling", "Sampling", "Balanced: each class comes as often in an epoch."),
+        Setting("batchnorm", "BatchNorm of unfrozen blocks", "Fixed: its statistics stay; best for few photos."),
+    ),
+    "Memory and device": (
+        Setting("precision", "Precision of the frozen part", "Auto: the quickest here. Answers are always float32."),
+        Setting("device", "Device", "Auto: the graphics card if there is one, else the processor."),
+        Setting("cache_mb", "Cache in memory, MB", "For what the frozen part puts out."),
+        Setting("disk_mb", "Cache on disk, MB", "For what does not fit the memory."),
+    ),
+}  # fmt: skip
+SETTINGS = {setting.name: setting for group in GROUPS.values() for setting in group}
 
 
 def augmentation_sliders() -> dict[str, Any]:
@@ -89,37 +115,58 @@ def slider_values(augmentation: Augmentation) -> list[float]:
     return [round(getattr(augmentation, s.name) * s.scale, 6) for s in SLIDES]
 
 
-def number_fields() -> dict[str, Any]:
-    """The numbers and choices under "More" by setting name, at the plan's defaults."""
-    types = {f.name: str(f.type) for f in dataclasses.fields(Plan)}
-    fields: dict[str, Any] = {}
-    for number in NUMBERS:
-        low, high = plan.RANGES[number.name]
-        fields[number.name] = gr.Number(
-            getattr(Plan, number.name),
-            label=number.label,
-            info=f"{number.why} Default {getattr(Plan, number.name):g}, from {low:,} to {high:,}.",
-            precision=0 if types[number.name] == "int" else None,
-            elem_id=f"set-{number.name}",
-        )
-    fields["class_weighting"] = gr.Radio(
-        ["none", "balanced"], value=Plan.class_weighting, label="Class weighting", elem_id="set-class_weighting",
-        info="Balanced: rare classes count as much as common ones. Default none.",
-    )  # fmt: skip
-    fields["device"] = gr.Radio(
-        ["auto", "cpu", "cuda", "mps"], value=Plan.device, label="Device", elem_id="set-device",
-        info="Auto: the graphics card if there is one, else the processor.",
-    )  # fmt: skip
-    return fields
+def fields_of(group: str) -> dict[str, Any]:
+    """The numbers and choices of one group under "More" by setting name, at the defaults."""
+    return {setting.name: _field(setting) for setting in GROUPS[group]}
+
+
+def _field(setting: Setting) -> Any:
+    name = setting.name
+    default: Any = AUTO_SOLVER if name == "solver" else getattr(Plan, name)
+    if name in plan.CHOICES:
+        why = f"{setting.why} Default {default}."
+        return gr.Radio(list(plan.CHOICES[name]), value=default, label=setting.label, info=why, elem_id=f"set-{name}")
+    low, high = plan.RANGES[name]
+    return gr.Number(
+        default,
+        label=setting.label,
+        info=f"{setting.why} Default {default:g}, from {low:,} to {high:,}.",
+        precision=0 if isinstance(default, int) else None,
+        elem_id=f"set-{name}",
+    )
+
+
+def take_preset(preset: str, backbone: Backbone) -> tuple[list[str], str, str]:
+    """Of a preset other than auto: the blocks it freezes, its solver, and its strength of augmentation."""
+    kind = preset.removesuffix(AUGMENTED)
+    names = list(backbone.block_names)
+    frozen = {EXTRACT: names, LAST: names[:-1], ALL: []}[kind]
+    return frozen, solver_for(frozen, backbone), "light" if preset.endswith(AUGMENTED) else "off"
+
+
+def preset_of(frozen: list[str], solver: str, strength: str, backbone: Backbone) -> str | None:
+    """The preset that these settings amount to, if any."""
+    if solver == AUTO_SOLVER:
+        return AUTO
+    return next((p for p in PRESETS[1:] if _amounts_to(p, frozen, strength, backbone)), None)
+
+
+def _amounts_to(preset: str, frozen: list[str], strength: str, backbone: Backbone) -> bool:
+    blocks, _, its_strength = take_preset(preset, backbone)
+    return set(blocks) == set(frozen) and (strength == "off") == (its_strength == "off")
+
+
+def solver_for(frozen: list[str], backbone: Backbone) -> str:
+    """The solver that suits what is frozen: exact for the head alone."""
+    return "exact" if set(frozen) == set(backbone.block_names) else "sgd"
 
 
 def read_plan(values: dict[Any, Any], fields: dict[str, Any]) -> Plan:
     """The plan that the widgets show. `values` by component, `fields` components by setting. Raises PlanError."""
     given = {name: values[component] for name, component in fields.items()}
-    labels = {number.name: number.label for number in NUMBERS}
     empty = next((name for name, value in given.items() if value is None), None)
     if empty:
-        raise PlanError(f"{labels.get(empty, empty)} is empty. Type a number.")
+        raise PlanError(f"{SETTINGS[empty].label if empty in SETTINGS else empty} is empty. Type a number.")
     settings = {name: value for name, value in given.items() if not name.startswith("augmentation.")}
     settings["augmentation"] = dataclasses.asdict(read_augmentation(values, fields))
     settings["test_fraction"] = given["test_fraction"] / 100
@@ -148,7 +195,7 @@ def read_augmentation(values: dict[Any, Any], sliders: dict[str, Any]) -> Augmen
 
 
 def number_values(chosen: Plan, fields: dict[str, Any]) -> list[Any]:
-    """The values of `number_fields` for a plan, in their order."""
+    """The values of these fields for a plan, in their order."""
     return [getattr(chosen, name) for name in fields]
 
 
@@ -160,17 +207,6 @@ def augmentation_name(augmentation: Augmentation) -> str:
 def block_choices(backbone: Backbone) -> list[tuple[str, str]]:
     """What the checkboxes show for each block, and its name."""
     return [(f"{block.name}\n{short(block.parameters)}", block.name) for block in backbone.blocks]
-
-
-def preset_blocks(preset: str, backbone: Backbone) -> list[str]:
-    """The blocks that a preset other than auto freezes."""
-    names = list(backbone.block_names)
-    return {EXTRACT: names, LAST: names[:-1], ALL: []}[preset]
-
-
-def preset_of(frozen: list[str], backbone: Backbone) -> str | None:
-    """The preset that these ticks amount to, if any; auto is chosen, never amounted to."""
-    return next((p for p in PRESETS[1:] if set(preset_blocks(p, backbone)) == set(frozen)), None)
 
 
 def backbone_choices() -> list[tuple[str, str]]:

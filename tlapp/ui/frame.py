@@ -58,6 +58,38 @@ class Tab:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
+def choices(
+    mine: Mine,
+    pick: gr.Dropdown,
+    chosen: list[Any],
+    refresh: Callable[[str | None, str], list[Any]],
+    outputs: list[Any],
+) -> list[Step]:
+    """Three refreshes of a list of runs: keep what is shown; show this browser's own run; offer it.
+
+    Offered, it gives way to a run that the person chose since these photos were loaded.
+
+    Args:
+        chosen: the events by which a person chooses.
+        refresh: the run to keep, if any, and this browser's own → the outputs.
+    """
+    by_hand = gr.State(None)  # the photos that were there when the person chose
+    for event in chosen:
+        event(lambda dataset: dataset, mine.dataset, by_hand, **QUIET)
+
+    def show(own: str) -> list[Any]:
+        return [*refresh(None, own), None]
+
+    def offer(own: str, shown: str | None, dataset: str, chosen_for: str | None) -> list[Any]:
+        return [*refresh(shown if chosen_for == dataset else None, own), chosen_for]
+
+    return [
+        Step(refresh, [pick, mine.run], outputs),
+        Step(show, mine.run, [*outputs, by_hand]),
+        Step(offer, [mine.run, pick, mine.dataset, by_hand], [*outputs, by_hand]),
+    ]
+
+
 class Top(NamedTuple):
     """The first line of a tab, and the button to what it still lacks."""
 

@@ -13,6 +13,7 @@ import gradio as gr
 from tlapp import jobs
 from tlapp.errors import RunError
 from tlapp.events import RunFailed, RunFinished, RunStopped
+from tlapp.plan import instant, instant_of
 from tlapp.runs import Run
 from tlapp.ui import pieces, shelf
 from tlapp.ui.curve import curve
@@ -51,8 +52,9 @@ def build(mine: Mine, below: Strip) -> Tab:
                 stop = gr.Button("Stop", visible=False, min_width=90, elem_id="stop")
                 resume = gr.Button("Resume", visible=False, min_width=90, elem_id="resume")
             to_test = gr.Button("Test it on a photo", visible=False, elem_id="to-test")
+            take = gr.Button("Take the instant model", visible=False, elem_id="take-instant")
     drawn, ended = gr.State(""), gr.Textbox("", visible=False)
-    outputs = [plot, drawn, status, stop, resume, to_test, below.tick, ended, below.row, below.words]
+    outputs = [plot, drawn, status, stop, resume, to_test, take, below.tick, ended, below.row, below.words]
 
     @pieces.guarded
     def view(name: str, before: str) -> list[Any]:
@@ -80,12 +82,26 @@ def build(mine: Mine, below: Strip) -> Tab:
     for button in (stop, below.stop):
         button.click(ask_to_stop, looks.inputs, outputs, **QUIET)
     looks.after(resume.click(go_on, [mine.run, drawn], mine.run, **QUIET))
-    return Tab([looks], [ended], to_test)
+    taken = take.click(pieces.guarded(_take_instant), [mine.run, drawn, mine.dataset], mine.run, **QUIET)
+    Step(lambda name: view(name, ""), mine.run, outputs).after(taken)  # whatever was looked at before
+    return Tab([looks], [ended, taken], to_test)
+
+
+def _take_instant(name: str, before: str, dataset: str) -> str:
+    """The instant model of the photos that the shown run learned from, made if there is none yet."""
+    run = _shown(name, before)
+    photos = (shelf.dataset_of(run) if run else None) or shelf.dataset(dataset)
+    if photos is None:
+        raise RunError("The photos of this run are gone from the workspace. Load them again.")
+    wanted = instant_of(run.plan) if run else instant(photos)
+    made = shelf.instant(photos, wanted) or jobs.start(photos, wanted)
+    return made.id
 
 
 def _shown(name: str, before: str) -> Run | None:
     """The run to look at: the one that trains; else the newer of this browser's own and what was looked at before."""
-    seen = [run for run in (shelf.run(name), shelf.run(before.partition(" ")[0])) if run]
+    own, looked_at = shelf.run(name), shelf.run(before.partition(" ")[0])
+    seen = [run for run in (own, looked_at) if run]
     return shelf.live() or max(seen, key=lambda run: run.id, default=None) or shelf.newest()
 
 
@@ -101,7 +117,7 @@ def _queued(name: str, shown: Run | None) -> str:
 def _nothing_lives() -> list[Any]:
     """The values behind the status where no run can be stopped or resumed."""
     hidden = gr.Button(visible=False)
-    return [hidden, hidden, hidden, gr.Timer(active=False), "", gr.Row(visible=False), ""]
+    return [hidden] * 4 + [gr.Timer(active=False), "", gr.Row(visible=False), ""]
 
 
 def _view(record: Record | None, before: str, queued: str) -> list[Any]:
@@ -117,6 +133,7 @@ def _view(record: Record | None, before: str, queued: str) -> list[Any]:
         gr.Button(visible=record.live),
         gr.Button(visible=record.can_resume),
         gr.Button(visible=not record.live and record.run.has_model()),
+        gr.Button(visible=_instant_is_better(record)),
         gr.Timer(active=record.live),
         "" if record.live else f"{record.run.id} {record.position}",
         gr.Row(visible=record.live),
@@ -130,8 +147,10 @@ def _about(record: Record) -> str:
     what = ", ".join([*plan.learning, "head"]) if plan.frozen else "everything"
     if plan.head_only:
         what = "head alone"
+    kinds = {"auto": "The head exactly, then the last stage if it helps", "exact": "The head exactly"}
+    how = "Instant model" if plan.is_instant else kinds.get(plan.solver, f"Learns: {what}")
     source = Path(record.run.header()["source"]).name
-    return f'<p class="tl-file">Run {pieces.text(f"{record.run.id}, on {source}. Learns: {what}.")}</p>'
+    return f'<p class="tl-file">Run {pieces.text(f"{record.run.id}, on {source}. {how}.")}</p>'
 
 
 def _status(record: Record) -> str:
@@ -140,8 +159,9 @@ def _status(record: Record) -> str:
         return _facts(record) + _doing(record) + pieces.notice("warn", _worry(record))
     end = record.end
     if isinstance(end, RunFinished):
-        how = f"Best epoch {end.best_epoch} of {end.epochs}, {_time(end.seconds)}."
-        return _score(record, end.accuracy) + f"<p>{how}</p>" + pieces.notice("warn", _worry(record))
+        words = f"<p>{_how(record, end)}</p>" + pieces.notice("info", _verdict(record))
+        words += pieces.notice("warn", _worry(record)) + pieces.notice("warn", _compared(record))
+        return _score(record, end.accuracy) + words
     if isinstance(end, RunFailed):
         kept = f" The best weights, of epoch {end.best_epoch}, are kept." if end.best_epoch else ""
         return pieces.notice("error", end.message + kept)
@@ -150,11 +170,48 @@ def _status(record: Record) -> str:
             f"Stopped after epoch {end.epochs}; the best so far, of epoch {end.best_epoch}, is kept. Resume goes on, "
             "after computing the frozen part again."
         )
-        return _score(record, end.accuracy) + pieces.notice("info", after)
+        return _score(record, end.accuracy) + pieces.notice("info", after) + pieces.notice("warn", _compared(record))
     if isinstance(end, RunStopped):
         return pieces.notice("info", f"Stopped after {pieces.count(end.epochs, 'epoch')}. Resume goes on.")
     epoch = record.epochs[-1].epoch if record.epochs else 0
     return pieces.notice("warn", f"The app was closed in the middle of this run. Resume goes on after epoch {epoch}.")
+
+
+def _how(record: Record, end: RunFinished) -> str:
+    """How the model came about and how long it took."""
+    tuned = record.judged is not None and record.judged.kept
+    if record.run.plan.solver == "sgd":
+        return f"Best epoch {end.best_epoch} of {end.epochs}, {_time(end.seconds)}."
+    return f"{'The last stage fine-tuned' if tuned else 'An exact head'}, {_time(end.seconds)}."
+
+
+def _verdict(record: Record) -> str:
+    """What became of fine-tuning, where the run tried it."""
+    judged = record.judged
+    if judged is None:
+        return ""
+    if judged.after is None:
+        return "Fine-tuning diverged and is dropped."
+    before, after = pieces.percent(judged.before), pieces.percent(judged.after)
+    kept = "kept" if judged.kept else "dropped"
+    return f"Fine-tuning is {kept}: {after} of the {judged.n} validation photos are right, {before} before it."
+
+
+def _instant_is_better(record: Record) -> bool:
+    return not record.live and bool(_compared(record))
+
+
+def _compared(record: Record) -> str:
+    """A sentence where the instant model does better on the photos held back; both were judged on the same."""
+    if not record.run.has_model():
+        return ""
+    found = record.run.report().get("compared")
+    if not found or found["instant"] <= found["run"]:
+        return ""
+    return (
+        f"The instant model does better on {pieces.count(found['n'], 'photo')} held back: {found['instant']} right "
+        f"against {found['run']}. The button takes it instead."
+    )
 
 
 def _score(record: Record, accuracy: float) -> str:
@@ -195,6 +252,11 @@ def _doing(record: Record) -> str:
     if record.progress:
         p = record.progress
         return pieces.progress(f"{p.stage.capitalize()}: {p.done:,} of {p.total:,}", p.done, p.total)
+    if record.epochs and record.judged:
+        return pieces.progress(_verdict(record), 0, 0)
+    if record.trying and record.epochs and record.epochs[-1].phase == "head":
+        time = _time(record.trying.seconds)
+        return pieces.progress(f"Fine-tuning {record.trying.blocks} is tried, {time} at most", 0, 0)
     if record.epochs:
         return pieces.progress("Training", record.epochs[-1].epoch, record.epochs[-1].epochs)
     return pieces.progress("Starting", 0, 0)
@@ -202,7 +264,7 @@ def _doing(record: Record) -> str:
 
 def _worry(record: Record) -> str:
     """A plain sentence when something is off."""
-    if not record.epochs or record.best is None:
+    if not record.epochs or record.best is None or record.run.plan.solver != "sgd":
         return ""
     last, best = record.epochs[-1], record.best
     rises, patience = last.epoch - best.epoch, record.run.plan.patience if _may_stop_early(record) else 0
@@ -216,7 +278,8 @@ def _worry(record: Record) -> str:
 
 def _may_stop_early(record: Record) -> bool:
     """Patience counts in the last phase alone: while the head learns before fine-tuning, nothing ends early."""
-    return record.run.plan.head_only or record.epochs[-1].phase == "fine-tune"
+    plan = record.run.plan
+    return plan.solver == "sgd" and (plan.head_only or record.epochs[-1].phase == "fine-tune")
 
 
 def _strip(record: Record) -> str:

@@ -11,7 +11,7 @@ from tlapp import catalog
 from tlapp.catalog import Backbone
 from tlapp.dataset import Dataset
 from tlapp.errors import UserError
-from tlapp.plan import Augmentation, Plan
+from tlapp.plan import WORTH_TUNING, Augmentation, Plan, tuning
 from tlapp.ui import pieces, shelf
 
 N_VIEWS = 8
@@ -55,17 +55,16 @@ def summary(found: Dataset | None, plan: Plan | UserError) -> tuple[str, gr.Butt
     except UserError as error:
         return "", gr.Button("Train", interactive=False), pieces.notice("error", str(error))
     entry = catalog.get(plan.backbone)
-    from tlapp import estimate
+    from tlapp import estimate, recipe
 
-    numbers = estimate.learned(plan, len(found.classes))
-    time = estimate.in_words(
-        estimate.seconds(
-            plan, len(split.train), len(split.validation), len(split.test), estimate.probe(entry, plan.device)
-        )
-    )
+    sizes, speed = (len(split.train), len(split.validation)), estimate.probe(plan)
+    tunes = recipe.tries_tuning(entry, plan, *sizes, speed.itemsize)
+    numbers = estimate.learned(tuning(plan) if tunes else plan, len(found.classes))
+    time = estimate.in_words(estimate.seconds(plan, *sizes, len(split.test), speed))
+    n = len(split.train) if plan.solver == "sgd" else len(split.train) + len(split.validation)
     line = (
-        f"{numbers:,} numbers will be learned from {pieces.count(len(split.train), 'photo')}. "
-        f"{time[0].upper()}{time[1:]} at most. {_verdict(plan, entry, len(split.train))}"
+        f"{'Up to ' if tunes else ''}{numbers:,} numbers will be learned from {pieces.count(n, 'photo')}. "
+        f"{time[0].upper()}{time[1:]} at most. {_verdict(plan, entry, len(split.train), tunes)}"
     )
     if not plan.weights and not catalog.weights_path(entry).is_file():
         reason = f"{entry.title}'s weights are not on this machine: fetch them, use a file, or take another backbone."
@@ -77,8 +76,19 @@ def summary(found: Dataset | None, plan: Plan | UserError) -> tuple[str, gr.Butt
     return pieces.notice("info", line), gr.Button(f"Train · {time}", interactive=True), ""
 
 
-def _verdict(plan: Plan, entry: Backbone, n: int) -> str:
+def _verdict(plan: Plan, entry: Backbone, n: int, tunes: bool) -> str:
     """What the choice of blocks is good for, in a sentence or two."""
+    if plan.solver == "auto":
+        tail = ", ".join(entry.block_names[-entry.tail :])
+        if n >= WORTH_TUNING and not tunes:
+            return f"The head is fitted exactly. The inputs of {tail} fit neither cache_mb nor disk_mb, so these stay."
+        if not tunes:
+            return (
+                f"The head is fitted exactly. From {WORTH_TUNING} training photos on, {tail} would be fine-tuned too."
+            )
+        return f"The head is fitted exactly; then {tail} may learn too, which is kept only if validation improves."
+    if plan.head_only and plan.solver == "exact":
+        return "Feature extraction: fast, as the frozen part is computed once and the head is fitted exactly."
     if plan.head_only:
         return "Feature extraction: good for small sets, and fast, as the frozen part is computed once."
     names = entry.block_names

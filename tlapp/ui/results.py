@@ -15,7 +15,7 @@ from tlapp.plan import Plan
 from tlapp.runs import Run
 from tlapp.ui import pieces, shelf
 from tlapp.ui.curve import curve
-from tlapp.ui.frame import QUIET, Mine, Step, Tab
+from tlapp.ui.frame import QUIET, Mine, Tab, choices
 from tlapp.ui.serve import uploads_folder
 from tlapp.ui.shelf import Model
 
@@ -26,7 +26,7 @@ COLUMNS = ["Run", "State", "Photos of", "Test", "Validation", "Backbone", "Froze
 
 
 def build(mine: Mine) -> Tab:
-    """Lay the tab out; its refresh lists the runs and keeps the one that is shown, else shows this browser's own."""
+    """Lay the tab out; its refreshes list the runs, as `choices` says."""
     pick = gr.Dropdown([], label="Run", elem_id="pick-run", interactive=True)
     score = gr.HTML(NOTHING, elem_id="score")
     details = gr.HTML(elem_id="details")
@@ -70,7 +70,7 @@ def build(mine: Mine) -> Tab:
     make.click(make_files, pick, files)
     table.select(choose_row, None, pick, **QUIET).then(show, pick, shown, **QUIET)
     outputs = [pick, table, *shown]
-    return Tab([Step(refresh, [pick, mine.run], outputs), Step(lambda own: refresh(None, own), mine.run, outputs)])
+    return Tab(choices(mine, pick, [pick.input, table.select], refresh, outputs))
 
 
 def _title(model: Model) -> str:
@@ -94,6 +94,8 @@ def _rows() -> list[list[str]]:
 
 
 def _frozen(plan: Plan) -> str:
+    if plan.solver == "auto" or plan.is_instant:
+        return "auto" if plan.solver == "auto" else "all (instant)"
     learning = plan.learning
     if not learning or not plan.frozen:
         return "none" if learning else "all"
@@ -103,14 +105,29 @@ def _frozen(plan: Plan) -> str:
 
 def _score(run: Run) -> str:
     report = run.report()
-    n, best = report["n_test"], pieces.percent(report["validation_accuracy"])
-    points = max(1, round(100 * evaluate.margin(report["accuracy"], n)))
+    n = report["n_test"]
+    low, high = evaluate.interval(report["accuracy"], n)
+    points = max(1, round(50 * (high - low)))
     few = f" {n} photos are few: the score may well be {points} points off." if n < 400 else ""
     return (
         f'<p class="tl-score">{pieces.percent(report["accuracy"])}</p>'
         f"<p>of the test photos are right: {round(report['accuracy'] * n)} of {n}. They took part in no choice."
-        f"{few} On the {report['n_validation']} validation photos, on which epoch {report['best_epoch']} was chosen: "
-        f"{best}.</p>"
+        f"{few} {_chosen_by(report)}</p>"
+    )
+
+
+def _chosen_by(report: dict[str, Any]) -> str:
+    """On which photos the choices were made, and how the model does there."""
+    best, on = pieces.percent(report["validation_accuracy"]), f"On the {report['n_validation']} validation photos"
+    if "head" not in report:
+        return f"{on}, on which epoch {report['best_epoch']} was chosen: {best}."
+    if report["fine_tuned"]:
+        return f"{on}, on which fine-tuning was judged: {best}."
+    seen = "features of several depths" if report["depth"] == "several" else "the last block's features"
+    twice = ", each photo asked twice, mirrored too" if report["mirror"] else ""
+    n = report["compared"]["n"]
+    return (
+        f"A {report['head']} head on {seen}{twice}. On {n} training photos, each held out once for choosing it: {best}."
     )
 
 

@@ -6,6 +6,7 @@ A page names ids alone, never paths; an id that is unknown or not well formed is
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import functools
 import io
@@ -23,7 +24,19 @@ from tlapp import dataset as datasets
 from tlapp import runs, workspace
 from tlapp.dataset import Dataset
 from tlapp.errors import DataError, RunError
-from tlapp.events import Ended, EpochFinished, Event, Progress, Queued, Resumed, RunFinished, RunStarted
+from tlapp.events import (
+    Ended,
+    EpochFinished,
+    Event,
+    Judged,
+    Progress,
+    Queued,
+    Resumed,
+    RunFinished,
+    RunStarted,
+    Trying,
+)  # fmt: skip
+from tlapp.plan import Plan
 from tlapp.runs import Run
 
 if TYPE_CHECKING:
@@ -103,6 +116,29 @@ def model(name: Any) -> Model | None:
     return next((m for m in found if m.run.id == name), found[0] if found else None)
 
 
+def instant(dataset: Dataset, plan: Plan) -> Run | None:
+    """The newest run of that instant plan on these photos that has a model or is at work."""
+    for run in reversed(runs.all_runs(workspace.home())):
+        with contextlib.suppress(RunError):
+            header = run.header()
+            if header["dataset"] == dataset.id and run.plan == plan and (run.has_model() or run.is_live()):
+                return run
+    return None
+
+
+def wait_for_instant(seconds: float = 60) -> None:
+    """Wait until no instant run lives, so that the time of other work is not taken while it fills the processor."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        run = live()
+        try:
+            if run is None or not run.plan.is_instant:
+                return
+        except RunError:
+            return
+        time.sleep(0.1)
+
+
 def predictor(run: Run) -> Predictor:
     """The run's model, kept loaded. Raises RunError."""
     run.report()  # says in a sentence if there is none
@@ -148,6 +184,8 @@ class Record:
     started: RunStarted | None = None
     progress: Progress | None = None
     epochs: list[EpochFinished] = field(default_factory=list)
+    trying: Trying | None = None
+    judged: Judged | None = None
     end: Ended | None = None
     position: int = 0
     seen: tuple[float, int] = (0.0, 0)
@@ -163,6 +201,8 @@ class Record:
     @property
     def n_epochs(self) -> int:
         """How many epochs there are at most, once it is known."""
+        if self.epochs:
+            return self.epochs[-1].epochs
         return self.started.epochs if self.started else 1
 
     @property
@@ -187,8 +227,14 @@ class Record:
         self.place = event.place if isinstance(event, Queued) else 0
         if isinstance(event, RunStarted):
             self.started, self.progress = event, None
+            if self.run.plan.solver != "sgd":  # an exact head is fitted anew
+                self.epochs, self.trying, self.judged = [], None, None
         elif isinstance(event, Resumed):
             self.epochs = [e for e in self.epochs if e.epoch <= event.epoch]
+        elif isinstance(event, Trying):
+            self.trying, self.progress = event, None
+        elif isinstance(event, Judged):
+            self.judged, self.progress = event, None
         elif isinstance(event, Progress):
             if self.progress is None or self.progress.stage != event.stage:
                 self.seen = time.monotonic(), event.done

@@ -15,7 +15,7 @@ from tlapp.intake import is_junk, read_file
 from tlapp.runs import Run
 from tlapp.ui import pieces, shelf
 from tlapp.ui.drop import PHOTOS, drop_zone, gather
-from tlapp.ui.frame import QUIET, Mine, Step, Tab
+from tlapp.ui.frame import QUIET, Mine, Tab, choices
 from tlapp.ui.serve import uploads_folder
 from tlapp.ui.shelf import Model
 
@@ -30,7 +30,7 @@ EMPTY = "No answer yet. Drop a photo above, paste one, or take one with the came
 
 
 def build(mine: Mine) -> Tab:
-    """Lay the tab out; its refresh lists the models and keeps the one chosen, else chooses this browser's own."""
+    """Lay the tab out; its refreshes list the models, as `choices` says."""
     pick = gr.Dropdown([], label="Model that answers", elem_id="pick-model", interactive=True)
     zone = drop_zone("photos", PHOTOS)
     unseen = gr.Button("Try one of the test photos", interactive=False, elem_id="try-test-photo")
@@ -63,8 +63,7 @@ def build(mine: Mine) -> Tab:
     camera.input(from_camera, [camera, pick], answers)
     unseen.click(from_test_photos, pick, answers)
     pick.input(lambda: pieces.notice("info", "Another model answers now. Try a photo again."), None, answers, **QUIET)
-    outputs = [pick, unseen]
-    return Tab([Step(refresh, [pick, mine.run], outputs), Step(lambda own: refresh(None, own), mine.run, outputs)])
+    return Tab(choices(mine, pick, [pick.input], refresh, [pick, unseen]))
 
 
 def _title(model: Model) -> str:

@@ -5,14 +5,16 @@ Reads widgets into a plan and hands it to `jobs`. What a run shows while it live
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import gradio as gr
 
 from tlapp import catalog, jobs, plan
+from tlapp.dataset import Dataset
 from tlapp.errors import DataError, PlanError
 from tlapp.plan import AUGMENTATIONS, Plan
-from tlapp.ui import form, pieces, preview, shelf, weights
+from tlapp.ui import form, pieces, preview, shelf, tries, weights
 from tlapp.ui.frame import QUIET, Mine, Step, Tab
 
 FIRST = catalog.get(catalog.INCLUDED)
@@ -30,6 +32,7 @@ class Parts(NamedTuple):
     backbone: gr.Radio
     weights: weights.Panel
     preset: gr.Radio
+    tries: tries.Panel
     blocks: gr.CheckboxGroup
     words: gr.HTML
     numbers: dict[str, Any]
@@ -73,7 +76,7 @@ def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
     @pieces.guarded
     def follow_slider(values: dict[Any, Any]) -> list[Any]:
         chosen = form.read_augmentation(values, p.sliders)
-        return [show(values), form.augmentation_name(chosen), *tell(values)]
+        return [show(values), form.augmentation_name(chosen), _preset(p, values), *tell(values)]
 
     @pieces.guarded
     def start(values: dict[Any, Any]) -> str:
@@ -84,31 +87,62 @@ def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
 
     shows, tells = Step(show, inputs, p.views), Step(tell, inputs, p.told)
     for slider in p.sliders.values():
-        slider.input(follow_slider, inputs, [p.views, p.strength, *p.told], queue=False, **QUIET)
+        slider.input(follow_slider, inputs, [p.views, p.strength, p.preset, *p.told], queue=False, **QUIET)
     strengths = list(p.sliders.values())
 
-    def take_strength(name: str) -> Any:
-        return gr.skip() if name == form.CUSTOM else form.slider_values(AUGMENTATIONS[name])
+    def take_strength(values: dict[Any, Any]) -> dict[Any, Any]:
+        if values[p.strength] == form.CUSTOM:
+            return {p.preset: gr.skip()}
+        changed = dict(zip(strengths, form.slider_values(AUGMENTATIONS[values[p.strength]]), strict=True))
+        return {**changed, p.preset: _preset(p, values | changed)}
 
-    chosen = p.strength.input(take_strength, p.strength, strengths, **QUIET)
+    chosen = p.strength.input(take_strength, inputs | {p.strength}, [*strengths, p.preset], **QUIET)
     tells.after(shows.after(chosen))
     for event in _wire_views(p):
         shows.after(event)
     for event in _wire_blocks(p, mine):
         shows.after(tells.after(event))
-    p.blocks.input(tell, inputs, p.told, **QUIET)
-    for component in [*p.numbers.values(), *elsewhere.values()]:
+    for name, component in p.numbers.items():
+        outputs = [p.numbers["solver"], p.blocks, p.preset]
+        tells.after(component.input(partial(_follow_setting, p, name), inputs, outputs, **QUIET))
+    for component in elsewhere.values():
         component.input(tell, inputs, p.told, **QUIET)
     for event in weights.wire(p.weights, p.backbone):
         tells.after(event)
+    fills = {"blocks": p.blocks, **{name: p.numbers[name] for name in ("solver", "fine_tune_rate")}}
+
+    def read(values: dict[Any, Any]) -> tuple[Dataset | None, Plan]:
+        return shelf.dataset(values[mine.dataset]), form.read_plan(values, fields)
+
+    names_preset = Step(lambda values: _preset(p, values), inputs, p.preset)
+    tells.after(names_preset.after(tries.wire(p.tries, inputs, read, fills)))
     started = p.go.click(start, inputs, mine.run, trigger_mode="once", show_progress="hidden")
 
     def refresh(dataset: str) -> list[Any]:
         wait = pieces.notice("info", "Working out how long it takes.")  # the first time takes a moment
-        return [form.AUTO, 0, *_suggest(p, dataset), "", gr.Button("Train", interactive=False), wait]
+        return [form.AUTO, 0, *_suggest(p, dataset), "", "", gr.Button("Train", interactive=False), wait]
 
-    refreshes = Step(pieces.guarded(refresh), mine.dataset, [p.preset, p.photo, *p.suggested, *p.told])
-    return Tab([refreshes, shows, tells], [started])
+    refreshes = Step(pieces.guarded(refresh), mine.dataset, [p.preset, p.photo, *p.suggested, p.tries.said, *p.told])
+    return Tab([refreshes, shows, Step(shelf.wait_for_instant, None, None), tells], [started])
+
+
+def _preset(p: Parts, values: dict[Any, Any]) -> str | None:
+    """The preset that the widgets amount to."""
+    entry, solver = catalog.get(values[p.backbone]), values[p.numbers["solver"]]
+    strength = form.augmentation_name(form.read_augmentation(values, p.sliders))
+    return form.preset_of(values[p.blocks], solver, strength, entry)
+
+
+def _follow_setting(p: Parts, name: str, values: dict[Any, Any]) -> dict[Any, Any]:
+    """Solver, ticks and preset, kept in step with the setting that was changed."""
+    solver, changed = p.numbers["solver"], dict[Any, Any]()
+    if name == "solver" and values[solver] != "sgd":
+        changed[p.blocks] = list(catalog.get(values[p.backbone]).block_names)
+    elif name in plan.SGD_ONLY and values[solver] != "sgd":
+        changed[solver] = "sgd"
+    elif name != "solver":
+        return {p.preset: gr.skip()}
+    return {**changed, p.preset: _preset(p, values | changed)}
 
 
 def _lay_out() -> Parts:
@@ -128,18 +162,24 @@ def _lay_out() -> Parts:
     backbone = gr.Radio(form.backbone_choices(), value=FIRST.name, label="Backbone", elem_id="backbone")
     panel = weights.build()
     preset = gr.Radio(list(form.PRESETS), value=form.AUTO, label="Start from", elem_id="preset")
+    panel_of_tries = tries.build()
     blocks = gr.CheckboxGroup(
         form.block_choices(FIRST), value=list(FIRST.block_names), elem_id="blocks",
         label="Frozen blocks, from the pixels to the classes: ticked stays as it is, unticked learns",
     )  # fmt: skip
     words = gr.HTML(elem_id="what-learns")
-    with gr.Accordion("More", open=False, elem_id="more"), gr.Row(elem_id="more-row"):
-        numbers = form.number_fields()
+    numbers: dict[str, Any] = {}
+    with gr.Accordion("More", open=False, elem_id="more"):
+        for group in form.GROUPS:
+            gr.HTML(f"<h3>{group}</h3>")
+            with gr.Row(elem_classes="tl-settings"):
+                numbers |= form.fields_of(group)
     go = gr.Button("Train", variant="primary", interactive=False, elem_id="train")
     why_not = gr.HTML(elem_id="why-not")
     photo, draw = gr.State(0), gr.State(0)
     return Parts(
-        strength, sliders, views, back, another, redraw, backbone, panel, preset, blocks, words, numbers, go, why_not,
+        strength, sliders, views, back, another, redraw, backbone, panel, preset, panel_of_tries, blocks, words,
+        numbers, go, why_not,
         photo, draw,
     )  # fmt: skip
 
@@ -155,31 +195,55 @@ def _wire_blocks(p: Parts, mine: Mine) -> list[Any]:
 
     def take_backbone(name: str, chosen: str | None) -> list[Any]:
         entry = catalog.get(name)
-        left = form.EXTRACT if chosen in (None, form.AUTO) else chosen
-        ticks = gr.CheckboxGroup(form.block_choices(entry), value=form.preset_blocks(left, entry))
-        return [ticks, left, "", *weights.state(name)]
+        kept = chosen if chosen in form.PRESETS[1:] else form.AUTO
+        frozen = list(entry.block_names) if kept == form.AUTO else form.take_preset(kept, entry)[0]
+        solver = form.AUTO_SOLVER if kept == form.AUTO else form.solver_for(frozen, entry)
+        ticks = gr.CheckboxGroup(form.block_choices(entry), value=frozen)
+        return [ticks, kept, solver, "", "", *weights.state(name)]
 
-    def take_preset(chosen: str, dataset: str, name: str) -> list[Any]:
+    def take_preset(chosen: str, dataset: str, name: str, strength: str) -> dict[Any, Any]:
         if chosen == form.AUTO:
-            return _suggest(p, dataset)
-        keep = [gr.skip()] * (len(p.suggested) - 2)
-        return [gr.skip(), form.preset_blocks(chosen, catalog.get(name)), *keep]
+            return _recipe(p, dataset, name)
+        frozen, solver, wanted = form.take_preset(chosen, catalog.get(name))
+        wanted = strength if "off" not in (strength, wanted) else wanted
+        changed: dict[Any, Any] = {p.blocks: frozen, p.numbers["solver"]: solver, p.strength: wanted}
+        if wanted != form.CUSTOM:
+            changed |= zip(p.sliders.values(), form.slider_values(AUGMENTATIONS[wanted]), strict=True)
+        return changed
 
-    def name_preset(frozen: list[str], name: str) -> str | None:
-        return form.preset_of(frozen, catalog.get(name))
+    def take_ticks(frozen: list[str], name: str, strength: str) -> list[Any]:
+        entry = catalog.get(name)
+        solver = form.solver_for(frozen, entry)
+        return [solver, form.preset_of(frozen, solver, strength, entry)]
 
-    p.blocks.input(name_preset, [p.blocks, p.backbone], p.preset, **QUIET)
-    filled = [p.blocks, p.preset, p.weights.said, *p.weights.shown]
+    solver = p.numbers["solver"]
+    filled = [p.blocks, p.preset, solver, p.tries.said, p.weights.said, *p.weights.shown]
+    given = [p.preset, mine.dataset, p.backbone, p.strength]
     return [
         p.backbone.input(pieces.guarded(take_backbone), [p.backbone, p.preset], filled, **QUIET),
-        p.preset.input(pieces.guarded(take_preset), [p.preset, mine.dataset, p.backbone], p.suggested, **QUIET),
+        p.preset.input(pieces.guarded(take_preset), given, p.suggested, **QUIET),
+        p.blocks.input(take_ticks, [p.blocks, p.backbone, p.strength], [solver, p.preset], **QUIET),
     ]
 
 
-def _suggest(p: Parts, dataset: str) -> list[Any]:
+def _recipe(p: Parts, dataset: str, backbone: str) -> dict[Any, Any]:
+    """What the recipe decides, as it suits the dataset; all else stays as the person set it."""
+    found = shelf.dataset(dataset)
+    entry = catalog.get(backbone)
+    chosen = plan.suggest(found, backbone) if found else Plan(backbone, entry.block_names, solver="auto")
+    names = ("solver", "head", "depth", "mirror", "l2", "views", "class_weighting")
+    return {
+        p.blocks: list(chosen.frozen),
+        p.strength: form.augmentation_name(chosen.augmentation),
+        **dict(zip(p.sliders.values(), form.slider_values(chosen.augmentation), strict=True)),
+        **{p.numbers[name]: getattr(chosen, name) for name in names},
+    }
+
+
+def _suggest(p: Parts, dataset: str, backbone: str = "auto") -> list[Any]:
     """Every widget as the plan has it that suits the dataset."""
     found = shelf.dataset(dataset)
-    chosen = plan.suggest(found) if found else Plan(FIRST.name, FIRST.block_names)
+    chosen = plan.suggest(found, backbone) if found else Plan(FIRST.name, FIRST.block_names, solver="auto")
     choices = form.block_choices(catalog.get(chosen.backbone))
     return [
         gr.Radio(form.backbone_choices(), value=chosen.backbone),

@@ -1,0 +1,147 @@
+"""The photos to learn from and choose by, with their folds and features, and how the instant model does on them.
+
+Features of plain views are kept beside the dataset, for every run and sweep to come. Knows heads and cached
+features; nothing of gradient descent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tlapp import heads, workspace
+from tlapp.augment import Views
+from tlapp.backbones import Classifier
+from tlapp.dataset import Dataset
+from tlapp.events import Progress
+from tlapp.features import PLAIN, Photos, Stopped, Store, cache
+from tlapp.heads import Choice, Features, Options
+from tlapp.photos import Split
+from tlapp.plan import Plan
+from tlapp.speed import Frozen, precision
+
+ShouldStop = Callable[[], bool]
+Get = Callable[[Sequence[int]], Tensor]
+"""Places in the pool → pooled features, float32 (photos, features)."""
+
+
+class Pool:
+    """All photos that are not for testing: indices into the dataset, labels, folds; fold 0 is the validation part."""
+
+    def __init__(self, dataset: Dataset, split: Split, views: Views, plan: Plan) -> None:
+        self.indices = np.sort(np.concatenate([split.train, split.validation]))
+        self.is_validation = np.isin(self.indices, split.validation)
+        self.labels = dataset.labels[self.indices]
+        self.n_classes = len(dataset.classes)
+        self.photos = Photos(dataset, self.indices, views, plan.seed)
+        given = any(photo.side == "validation" for photo in dataset.photos)
+        self.fold = heads.folds(self.labels, self.is_validation, not given, plan.seed)
+        self.weights = np.ones(len(self.indices))
+        if plan.class_weighting == "balanced":
+            self.weights = class_weights(self.labels, self.n_classes)[self.labels]
+
+    def part(self, chosen: np.ndarray) -> Photos:
+        """Some of the photos, by their places in the pool."""
+        p = self.photos
+        return Photos(p.dataset, self.indices[chosen], p.views, p.seed)
+
+    def choose(self, features: Features, options: Options, should_stop: ShouldStop) -> Choice:
+        """The head that does best on held-out photos. May raise Stopped."""
+
+        def check() -> None:
+            if should_stop():
+                raise Stopped
+
+        return heads.choose(features, self.labels, self.fold, self.weights, self.n_classes, options, check)
+
+    def right(self, choice: Choice) -> np.ndarray:
+        """Whether the head was right about each photo when it was held out: bool (photos,); False if it never was."""
+        return choice.held_out.argmax(1) == self.labels
+
+
+def class_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """Weights, float64 (classes,), that let rare classes count as much as common ones; their mean over photos is 1."""
+    return len(labels) / (n_classes * np.maximum(np.bincount(labels, minlength=n_classes), 1))
+
+
+@dataclass(frozen=True)
+class Cached:
+    """Pooled features of the pool's views: the plain one, and the others in a store, from its row `first` on."""
+
+    plain: Get
+    others: Store | None
+    first: int
+    model: Classifier
+
+    def of(self, photos: np.ndarray, n_views: int | None = None) -> Features:
+        """Normalised features of these photos of the pool (their places), all views or the first ones."""
+        count = 1 + (len(self.others) - self.first if self.others else 0)
+        head = self.model.head
+
+        def read(view: int, first: int, last: int) -> Tensor:
+            chosen = photos[first:last].tolist()
+            if view == 0:
+                return head.normalise(self.plain(chosen))
+            assert self.others is not None
+            return head.normalise(self.others.get(view - 1 + self.first, chosen))
+
+        return Features((n_views or count, len(photos), sum(head.widths)), read)
+
+
+def plain_features(whole: Frozen, pool: Pool, plan: Plan, should_stop: ShouldStop) -> Generator[Progress, None, Get]:
+    """Pooled features of the pool's plain views, computed once for a dataset. May raise Stopped.
+
+    They lie beside the dataset's photos, under a name made of all that they follow from. More than `cache_mb` of them
+    are computed anew each time, and wait on the disk.
+    """
+    n, width, stage = len(pool.photos.dataset.photos), sum(whole.model.head.widths), "reading the photos"
+    if 4 * n * width > plan.cache_mb * 1e6:
+        large = yield from cache(whole, pool.photos, [PLAIN], True, should_stop, stage)
+        return lambda places: large.get(0, places)
+    weights = workspace.sha256(workspace.expand(plan.weights)) if plan.weights else whole.model.entry.weights_sha256
+    text = f"1 {plan.backbone} {weights} {whole.precision} {whole.device.type} {whole.model.depths}"
+    path = pool.photos.dataset.folder / f"features-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npy"
+    known = np.full((n, width), np.nan, np.float32)
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        found = np.load(path)
+        known = found if found.shape == known.shape else known
+    missing = np.flatnonzero(np.isnan(known[pool.indices, 0]))
+    if len(missing):
+        fresh = yield from cache(whole, pool.part(missing), [PLAIN], False, should_stop, stage)
+        known[pool.indices[missing]] = fresh.get(0, range(len(missing))).numpy()
+        out = io.BytesIO()
+        np.save(out, known)
+        with contextlib.suppress(OSError):  # a full disk only costs the time to compute them again
+            workspace.write_atomic(path, out.getvalue())
+    rows = torch.from_numpy(known[pool.indices])
+    return lambda places: rows[list(places)]
+
+
+def plain_cached(
+    model: Classifier, pool: Pool, plan: Plan, should_stop: ShouldStop
+) -> Generator[Progress, None, Cached]:
+    """Features of the plain views alone, of all depths. `model`: with its blocks as they came. May raise Stopped."""
+    device = model.head.linear.weight.device
+    quick = precision(model.entry, device, plan.precision)
+    whole = Frozen(model, 0, model.n_blocks, device, quick, several=True)
+    plain = yield from plain_features(whole, pool, plan, should_stop)
+    return Cached(plain, None, 0, whole.model)
+
+
+def instant_right(pool: Pool, cached: Cached, should_stop: ShouldStop) -> np.ndarray:
+    """Whether the instant model is right about each photo of the pool when it has not learned from it: bool."""
+    features = cached.of(np.arange(len(pool.indices)), 1)
+    widths = sorted({cached.model.entry.features, features.width})
+    return pool.right(pool.choose(features, Options(["ridge"], widths, [False]), should_stop))
+
+
+def comparison(right: np.ndarray, instant: np.ndarray) -> dict[str, int]:
+    """How many of the same held-out photos a run and the instant model are right about, as the report has it."""
+    return {"n": len(instant), "run": int(right.sum()), "instant": int(instant.sum())}

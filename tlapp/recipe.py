@@ -1,0 +1,282 @@
+"""The recipe: an exact head on cached features of a few views, then, for `auto`, the last stage fine-tuned.
+
+What is chosen is chosen on validation photos and folds of the training photos, never on test photos. Yields events
+like `train`, whose epochs it uses; knows no files of runs, threads or widgets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tlapp import heads
+from tlapp import plan as plans
+from tlapp import pool as pools
+from tlapp import train as training
+from tlapp.augment import Views
+from tlapp.backbones import Classifier
+from tlapp.catalog import Backbone
+from tlapp.dataset import Dataset
+from tlapp.errors import TrainingDiverged
+from tlapp.events import EpochFinished, Event, Judged, Progress, Trying
+from tlapp.features import MIRRORED, CachePlan, Photos, Source, Stopped, Store, cache, deepen, draws, plan_cache
+from tlapp.heads import Choice, Options
+from tlapp.photos import Split
+from tlapp.plan import Plan
+from tlapp.pool import Cached, Pool
+from tlapp.speed import Frozen, precision
+from tlapp.train import Phase, ShouldStop, TrainState
+
+
+@dataclass
+class Result:
+    """What there is to deliver so far.
+
+    `best`: `Classifier.learned()` to restore, empty while there is nothing; `several`, `mirror`: of the model that
+    these fit. `accuracy`: on validation photos or held-out folds. `facts`: what the report adds.
+    """
+
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_epoch: int = 0
+    epochs: int = 0
+    accuracy: float = 0.0
+    several: bool = False
+    mirror: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def train(
+    model: Classifier,
+    dataset: Dataset,
+    split: Split,
+    views: Views,
+    plan: Plan,
+    should_stop: ShouldStop,
+    state: TrainState,
+    result: Result,
+) -> Iterator[Event]:
+    """Fit the exact head, and for `auto` try to fine-tune the last stage; `result` holds what to deliver.
+
+    Args:
+        model: all blocks frozen, on its device; its head is replaced.
+        state: of the fine-tuning, as in `train.train`; what it stands at is gone on from.
+    """
+    state.stopped = False
+    pool = Pool(dataset, split, views, plan)
+    try:
+        cached, tail = yield from _cache(model, pool, plan, should_stop)
+        fitted = yield from _fit(model, pool, cached, plan, should_stop, result)
+        if tail is not None:
+            yield from _fine_tune(model, pool, tail, fitted, plan, should_stop, state, result)
+    except Stopped:
+        state.stopped = True
+
+
+def train_as_told(
+    model: Classifier,
+    dataset: Dataset,
+    split: Split,
+    views: Views,
+    plan: Plan,
+    should_stop: ShouldStop,
+    state: TrainState,
+    result: Result,
+) -> Iterator[Event]:
+    """Train what is unfrozen by gradient descent, as `train.train` does, and see how the instant model compares."""
+    facts: dict[str, Any] = {"fine_tuned": bool(plan.learning)}
+    state.stopped = False
+    try:
+        pool = Pool(dataset, split, views, plan)
+        cached = yield from pools.plain_cached(model, pool, plan, should_stop)
+        instant = pools.instant_right(pool, cached, should_stop)[pool.is_validation]
+        sides = [Photos(dataset, indices, views, plan.seed) for indices in (split.train, split.validation)]
+        yield from training.train(model, sides[0], sides[1], plan, should_stop, state)
+        n_right = round(state.best_accuracy * len(instant))
+        facts["compared"] = pools.comparison(np.arange(len(instant)) < n_right, instant)
+    except Stopped:
+        state.stopped = True
+    finally:
+        result.best, result.best_epoch, result.epochs = state.best, state.best_epoch, state.epoch
+        result.accuracy, result.mirror, result.facts = state.best_accuracy, plan.mirror == "on", facts
+
+
+def cache_plan(entry: Backbone, plan: Plan, n_train: int, n_validation: int, size: int) -> tuple[int, CachePlan]:
+    """Before which block outputs are cached, and how, at `size` bytes a number.
+
+    Before the last stage where it is to be fine-tuned and its inputs can be kept, else after all blocks.
+    """
+    n, end = n_train + n_validation, len(entry.blocks)
+    if plan.solver == "auto" and n_train >= plans.WORTH_TUNING:
+        what = plan_cache(entry, plan, end - entry.tail, n, 0, size)
+        if what.views:
+            return end - entry.tail, what
+    return end, plan_cache(entry, plan, end, n, 0)
+
+
+def tries_tuning(entry: Backbone, plan: Plan, n_train: int, n_validation: int, size: int) -> bool:
+    """Whether fine-tuning is tried after the exact head."""
+    return cache_plan(entry, plan, n_train, n_validation, size)[0] < len(entry.blocks)
+
+
+def _cache(
+    model: Classifier, pool: Pool, plan: Plan, should_stop: ShouldStop
+) -> Generator[Progress, None, tuple[Cached, Store | None]]:
+    """Features of all views; the inputs of the last stage too where it is to be fine-tuned."""
+    entry, device, end = model.entry, model.head.linear.weight.device, model.n_blocks
+    quick = precision(entry, device, plan.precision)
+    model.renew_head(several=plan.depth != "last")
+    n_validation = int(pool.is_validation.sum())
+    start, what = cache_plan(entry, plan, len(pool.indices) - n_validation, n_validation, quick.itemsize)
+    numbers, stage = draws(plan, max(1, what.views)), "caching views"
+    whole = Frozen(model, start if start < end else 0, end, device, quick)
+    if start < end:
+        before = Frozen(model, 0, start, device, quick)
+        tail = yield from cache(before, pool.photos, numbers, what.on_disk, should_stop, stage)
+        pooled = deepen(whole, tail, should_stop, what.on_disk)
+        return Cached(lambda places: pooled.get(0, places), pooled, 1, whole.model), tail
+    plain = yield from pools.plain_features(whole, pool, plan, should_stop)
+    others = None
+    if numbers[1:]:
+        others = yield from cache(whole, pool.photos, numbers[1:], what.on_disk, should_stop, stage)
+    return Cached(plain, others, 0, whole.model), None
+
+
+Linear = tuple[Tensor, Tensor]
+"""Weight (classes, features) and bias (classes,)."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The chosen head, fitted without the validation part of the pool; which photos it and the instant model were
+    right about when these were held out: bool (photos,).
+    """
+
+    without_validation: Linear
+    right: np.ndarray
+    instant: np.ndarray
+    loss: float
+
+
+def _fit(
+    model: Classifier, pool: Pool, cached: Cached, plan: Plan, should_stop: ShouldStop, result: Result
+) -> Generator[Event, None, Fitted]:
+    """Choose the head on held-out photos, show how it learns, and fit it on all photos of the pool."""
+    yield Progress("choosing the head", 0, 1)
+    features, known = cached.of(np.arange(len(pool.indices))), pool.fold >= 0
+    choice = pool.choose(features, _options(plan, features.n_views, model), should_stop)
+    events, without = _learning_curve(pool, cached, choice)
+    yield from events
+    *_, on_all = heads.fit(features, pool.labels, pool.weights, pool.n_classes, choice)
+    set_head(model, on_all)
+    right = pool.right(choice)
+    instant = right if plan.is_instant else pools.instant_right(pool, cached, should_stop)
+    result.accuracy = float(right[known].mean())
+    result.best, result.best_epoch, result.epochs = model.learned(), len(events), len(events)
+    result.several, result.mirror = model.several, choice.mirror
+    result.facts = {
+        "head": choice.head, "depth": "several" if model.several else "last", "mirror": choice.mirror, "l2": choice.l2,
+        "fine_tuned": False, "held_out_loss": choice.loss, "compared": pools.comparison(right[known], instant[known]),
+    }  # fmt: skip
+    return Fitted(without, right, instant, choice.loss)
+
+
+def fit_plain(model: Classifier, pool: Pool, plan: Plan, should_stop: ShouldStop) -> Generator[Progress, None, Fitted]:
+    """An exact head on the last block's features of the plain views. May raise Stopped."""
+    cached = yield from pools.plain_cached(model, pool, plan, should_stop)
+    options = Options(["ridge", "logistic"], [model.entry.features], [False])
+    choice = pool.choose(cached.of(np.arange(len(pool.indices))), options, should_stop)
+    _, without = _learning_curve(pool, cached, choice)
+    return Fitted(without, pool.right(choice), pool.right(choice), choice.loss)
+
+
+def _options(plan: Plan, n_views: int, model: Classifier) -> Options:
+    last, several = model.entry.features, sum(model.head.widths)
+    widths = {"last": [last], "several": [several], "auto": sorted({last, several})}[plan.depth]
+    may_mirror = MIRRORED in draws(plan, n_views)
+    mirror = {"on": [True], "off": [False], "auto": [False, True] if may_mirror else [False]}[plan.mirror]
+    kinds = ["ridge", "logistic"] if plan.head == "auto" else [plan.head]
+    return Options(kinds, widths, mirror, plan.l2)
+
+
+def _learning_curve(pool: Pool, cached: Cached, choice: Choice) -> tuple[list[EpochFinished], Linear]:
+    """A fit on all but fold 0, with the loss on both sides after every step; the head of the last step."""
+    inside, outside = np.flatnonzero(pool.fold != 0), np.flatnonzero(pool.fold == 0)
+    sides = [
+        (cached.of(part, 1).all()[:, -choice.width :], torch.from_numpy(pool.labels[part]))
+        for part in (inside, outside)
+    ]
+    started = time.monotonic()
+    steps = list(heads.fit(cached.of(inside), pool.labels[inside], pool.weights[inside], pool.n_classes, choice))
+    seconds = max(time.monotonic() - started, 1e-6) / len(steps)
+    events = []
+    for step, head in enumerate(steps, 1):
+        learned, held_out = (_figures(x, labels, head) for x, labels in sides)
+        speed = len(inside) / seconds
+        events.append(EpochFinished(step, len(steps), "head", *learned, *held_out, True, step, seconds, speed, None))
+    return events, steps[-1]
+
+
+def _figures(x: Tensor, labels: Tensor, head: Linear) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy."""
+    scores = x @ head[0].T + head[1]
+    loss = float(nn.functional.cross_entropy(scores, labels))
+    return loss, float((scores.argmax(1) == labels).double().mean())
+
+
+def set_head(model: Classifier, head: Linear) -> None:
+    """Give the model a fitted head, on the last block or on all depths by its width."""
+    weight, bias = head
+    model.renew_head(several=weight.shape[1] > model.entry.features)
+    with torch.no_grad():
+        model.head.linear.weight.copy_(weight)
+        model.head.linear.bias.copy_(bias)
+
+
+def _fine_tune(
+    model: Classifier, pool: Pool, tail: Store, fitted: Fitted, plan: Plan, should_stop: ShouldStop,
+    state: TrainState, result: Result,
+) -> Iterator[Event]:  # fmt: skip
+    """Learn the last stage, from a head fitted without the validation photos; keep it if it does better on these."""
+    entry, offset, tuning = model.entry, result.epochs, plans.tuning(plan)
+    start = model.n_blocks - entry.tail
+    model.freeze(entry.before_tail)
+    pristine = model.learned()
+    result.best = pristine  # should fine-tuning be given up, the last stage must be put back too
+    inside, outside = np.flatnonzero(~pool.is_validation), np.flatnonzero(pool.is_validation)
+    sources = (
+        Source(pool.part(inside), start, tail.select(inside)),
+        Source(pool.part(outside), start, tail.select(outside), plain=True),
+    )
+    phase = Phase("fine-tune", 1, tuning.epochs, start, tuning.patience, head_is_fitted=True)
+    epoch = training.time_epoch(model, sources[0], tuning)
+    both = 2 + len(outside) * (1 + 1 / 3) / len(inside)  # once with validation, and once on all if it is kept
+    yield Trying(", ".join(entry.block_names[start:]), tuning.epochs * epoch * both)
+    before, after = float(fitted.right[outside].mean()), 0.0
+    judged = Judged(False, before, None, len(outside))
+    set_head(model, fitted.without_validation)
+    try:
+        for event in training.run_phase(model, phase, sources, tuning, should_stop, state):
+            number, best = event.epoch + offset, event.best_epoch + offset
+            yield dataclasses.replace(event, epoch=number, epochs=event.epochs + offset, best_epoch=best)
+        result.epochs, after = offset + state.epoch, state.best_accuracy
+        judged = Judged(after > before, before, after, len(outside))
+        if judged.kept:
+            model.restore(pristine)
+            source = Source(pool.photos, start, tail)
+            yield from training.repeat(model, source, tuning, phase, state.best_epoch, should_stop)
+    except TrainingDiverged:
+        judged = Judged(False, before, None, len(outside))
+    yield judged
+    if judged.kept:
+        result.best, result.best_epoch, result.accuracy = model.learned(), offset + state.best_epoch, after
+        right = np.arange(len(outside)) < round(after * len(outside))
+        compared = pools.comparison(right, fitted.instant[outside])
+        result.mirror = False  # fine-tuning was judged without it
+        result.facts |= {"fine_tuned": True, "mirror": False, "compared": compared}

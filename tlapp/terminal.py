@@ -1,0 +1,171 @@
+"""What a person sees on a terminal: sentences, bars, and a run followed from its beginning to its end.
+
+Results go to standard output, progress and messages to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from tlapp import jobs, runs
+from tlapp.errors import RunError, printable
+from tlapp.events import (
+    EpochFinished,
+    Judged,
+    Progress,
+    Queued,
+    Resumed,
+    RunFailed,
+    RunStarted,
+    RunStopped,
+    Trying,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from tlapp.tune import Trial
+
+
+def refuse(sentence: str) -> int:
+    """Say on standard error why it cannot be done; exit code 1."""
+    print(f"tlapp: {printable(sentence)}", file=sys.stderr)
+    return 1
+
+
+def say(text: str) -> None:
+    """A sentence on standard error, whatever is in it."""
+    print(printable(text), file=sys.stderr)
+
+
+def bar() -> Bar:
+    """Progress on a terminal's standard error; silent elsewhere."""
+    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    columns = (
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    )  # fmt: skip
+    return Bar(*columns, console=console, disable=not console.is_terminal)
+
+
+def watch(run: runs.Run, as_json: bool, n_skipped: int | None) -> int:
+    """Show a run until it ends; Ctrl-C stops it, keeping the best."""
+    say(f"Run {run.id}")
+    end: Any = None
+    stream = jobs.follow(run)
+    with bar() as shown:
+        tasks: dict[str, Any] = {}
+        while True:
+            try:
+                for event in stream:
+                    end = event
+                    show(event, shown, tasks)
+                break
+            except KeyboardInterrupt:
+                if run.stop_asked():
+                    return refuse(f"Left at once. What the run had learned is kept: `tlapp resume {run.id}` goes on.")
+                jobs.stop(run)
+                shown.console.print("Stopping; the best so far is kept. Press Ctrl-C again to leave at once.")
+                stream = jobs.follow(run)
+    if isinstance(end, RunFailed):
+        kept = f" The best weights, of epoch {end.best_epoch}, are kept in run {run.id}." if end.best_epoch else ""
+        return refuse(end.message + kept)
+    if isinstance(end, RunStopped) and not run.has_model():
+        raise RunError(f"Run {run.id} was stopped before its first epoch. Go on with it: `tlapp resume {run.id}`.")
+    result = _result(run)
+    if n_skipped is not None:
+        result["n_skipped"] = n_skipped
+    if as_json:
+        print(json.dumps(result))
+    else:
+        _print_result(result)
+    return 0
+
+
+def show(event: Any, shown: Bar, tasks: dict[str, Any]) -> None:
+    """Show one event; `tasks` are the bars so far, by stage."""
+    if isinstance(event, Progress):
+        if event.stage not in tasks:
+            tasks[event.stage] = shown.add_task(event.stage, total=event.total)
+        shown.update(tasks[event.stage], completed=event.done)
+    elif isinstance(event, EpochFinished):
+        if "epochs" not in tasks:
+            tasks["epochs"] = shown.add_task("epochs", total=event.epochs)
+        mark = " *" if event.is_best else ""
+        text = (
+            f"{event.phase}: loss {event.train_loss:.3f}, validation {event.validation_loss:.3f} "
+            f"({event.validation_accuracy:.0%}){mark}"
+        )
+        shown.update(tasks["epochs"], completed=event.epoch, total=event.epochs, description=text)
+    elif isinstance(event, Trying):
+        from tlapp import estimate
+
+        time = estimate.in_words(event.seconds)
+        shown.console.print(f"Fine-tuning {event.blocks} is tried next, {time} at most; it is kept if it does better.")
+    elif isinstance(event, Judged):
+        verdict = "kept" if event.kept else "dropped"
+        after = "it diverged" if event.after is None else f"{event.after:.0%} of the {event.n} validation photos right"
+        shown.console.print(f"Fine-tuning is {verdict}: {after}, {event.before:.0%} before.")
+    elif isinstance(event, Queued):
+        shown.console.print(f"Waiting for {event.place} other run{'s' if event.place > 1 else ''} to end.")
+    elif isinstance(event, Resumed):
+        shown.console.print(f"Resumed after epoch {event.epoch}.")
+    elif isinstance(event, RunStarted):
+        shown.console.print(
+            f"{event.n_train} training, {event.n_validation} validation and {event.n_test} test photos on "
+            f"{event.device}. {event.caching}"
+        )
+
+
+def _result(run: runs.Run) -> dict[str, Any]:
+    """The one object that train prints."""
+    plan, report = run.plan, run.report()
+    names = ("n_train", "n_validation", "n_test", "validation_accuracy", "accuracy", "best_epoch", "epochs", "seconds")
+    return {
+        "run": run.id,
+        "path": str(run.path),
+        "backbone": plan.backbone,
+        "solver": plan.solver,
+        "classes": list(run.classes),
+        "frozen": list(plan.frozen),
+        **{name: report[name] for name in names},
+        **{name: report[name] for name in ("head", "depth", "mirror", "fine_tuned", "compared") if name in report},
+        "seed": plan.seed,
+        "state": run.state(),
+    }
+
+
+def _print_result(result: dict[str, Any]) -> None:
+    right = round(result["accuracy"] * result["n_test"])
+    print(f"Accuracy {result['accuracy']:.0%}: {right} of {result['n_test']} test photos right.")
+    how = f"Best epoch {result['best_epoch']} of {result['epochs']}, "
+    if "head" in result:
+        how = f"{result['head'].capitalize()} head on all frozen blocks, "
+        if result["fine_tuned"]:
+            how = "Fine-tuned from an exact head, "
+    print(
+        f"{how}validation accuracy {result['validation_accuracy']:.0%}, {result['seconds']:.0f} s. Run {result['run']}"
+    )
+    if result["state"] == "stopped":
+        print(f"Stopped; what it had learned is kept. Go on with it: tlapp resume {result['run']}")
+    compared = result.get("compared", {"run": 0, "instant": 0})
+    if compared["instant"] > compared["run"]:
+        print(
+            f"The instant model does better on {compared['n']} photos held back: {compared['instant']} right against "
+            f"{compared['run']}. You get it with tlapp train FOLDER --instant"
+        )
+    print(f"Classify a photo: tlapp predict {result['run']} PHOTO")
+
+
+def trial_line(trial: Trial) -> str:
+    """What a trial of `tune` gave and took, as a line of a table."""
+    from tlapp import tune
+
+    rate = f"rate {trial.rate:g}" if trial.rate else "exact"
+    return (
+        f"{tune.named(trial):<40} {rate:<11} {trial.accuracy:>4.0%} ({trial.low:.0%} to {trial.high:.0%}) "
+        f"{trial.seconds:>5.1f} s {trial.megabytes:>5.0f} MB{' (cut short)' if trial.is_cut else ''}"
+    )
