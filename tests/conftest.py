@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -99,9 +100,9 @@ SIDES = {"train/reds": 4, "train/blues": 4, "valid/reds": 2, "valid/blues": 2, "
 
 
 def quick(data: Dataset, **settings: Any) -> Plan:
-    """A plan of few epochs on the included backbone that sees every photo once."""
-    settings = {"epochs": 3, "augmentation": AUGMENTATIONS["off"], "device": "cpu", **settings}
-    return replace(suggest(data, INCLUDED), **settings)
+    """A plan of few epochs on the included backbone that sees every photo once, and is the same on every machine."""
+    given = {"solver": "sgd", "epochs": 3, "augmentation": AUGMENTATIONS["off"], "device": "cpu", **settings}
+    return replace(suggest(data, INCLUDED), **{"precision": "float32", **given})
 
 
 def watch(run: Run, seconds: float = 180) -> list[Event]:
@@ -172,6 +173,24 @@ def model_file(run: Run) -> Path:
     return path
 
 
+class Sealed(Dataset):
+    """A dataset whose test photos cannot be read; made by `seal`."""
+
+    sealed: frozenset[int]
+
+    def pixels(self, index: int) -> np.ndarray:
+        assert index not in self.sealed, "a test photo was looked at"
+        return super().pixels(index)
+
+
+def seal(data: Dataset, plan: Plan) -> Sealed:
+    """The same photos, but nobody may look at those that the plan tests on."""
+    made = Sealed(*(getattr(data, field.name) for field in fields(data)))
+    object.__setattr__(made, "sealed", frozenset(plan.split(data).test.tolist()))
+    assert made.sealed
+    return made
+
+
 CHROMIUM_FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -228,17 +247,24 @@ def is_local(url: str) -> bool:
 
 @pytest.fixture
 def stop_at(monkeypatch):
-    """stop_at(n): somebody asks to stop just before a run looks for it the n-th time."""
+    """stop_at(n): somebody asks to stop just before the training looks for it the n-th time.
+
+    All photos are cached in one batch. What comes before, the instant model to compare with, does not count.
+    """
+    from tlapp import features, train
+
+    monkeypatch.setattr(features, "FORWARD_BATCH", 16)
+    train_model, looks = train.train, itertools.count(1)
 
     def arrange(n):
-        looks, look = [], Run.stop_asked
+        def counted(model, train_photos, validation_photos, plan, look, state):
+            def looked():
+                if next(looks) == n:
+                    jobs.stop(look.__self__)
+                return look()
 
-        def counted(run):
-            looks.append(run)
-            if len(looks) == n:
-                jobs.stop(run)
-            return look(run)
+            return train_model(model, train_photos, validation_photos, plan, looked, state)
 
-        monkeypatch.setattr(Run, "stop_asked", counted)
+        monkeypatch.setattr(train, "train", counted)
 
     return arrange

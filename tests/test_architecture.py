@@ -11,13 +11,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     "errors", "tables", "events", "workspace", "tasks", "images", "intake", "layout", "photos", "dataset", "paper",
-    "demo", "catalog", "plan", "seeding", "augment|backbones", "features", "train", "estimate", "evaluate", "runs",
+    "demo", "catalog", "plan", "seeding", "augment|backbones", "speed", "features", "heads", "pool", "train", "recipe",
+    "estimate", "evaluate", "tune", "runs",
     "figures", "predict", "scoring", "fetching", "sitting", "jobs", "ui.pieces", "ui.frame", "ui.curve", "ui.guard",
-    "ui.serve", "ui.drop", "ui.shelf", "ui.form", "ui.preview", "ui.weights",
-    "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "commands", "cli",
+    "ui.serve", "ui.drop", "ui.shelf", "ui.form", "ui.preview", "ui.weights", "ui.tries",
+    "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "terminal", "commands", "cli",
 ]  # fmt: skip
 RANK = {name: i for i, names in enumerate(ORDER) for name in names.split("|")}
-WITH_TORCH = {"seeding", "augment", "backbones", "features", "train", "estimate", "predict", "scoring", "sitting"}
+WITH_TORCH = {
+    "seeding", "augment", "backbones", "speed", "features", "heads", "pool", "train", "recipe", "estimate", "tune",
+    "predict", "scoring", "sitting",
+}  # fmt: skip
 HEAVY = {"torch", "torchvision", "timm", "safetensors", "sklearn"}
 TREES = {
     ".".join(path.relative_to(ROOT / "tlapp").with_suffix("").parts).removesuffix(".__init__"): ast.parse(
@@ -65,8 +69,8 @@ def test_gradio_is_known_to_the_page_alone(name):
     assert "gradio" not in {module.split(".")[0] for module in all_imports(name)}
 
 
-@pytest.mark.parametrize("name", [name for name in TREES if name != "commands"])
-def test_nothing_prints_but_the_commands(name):
+@pytest.mark.parametrize("name", [name for name in TREES if name not in ("terminal", "commands")])
+def test_nothing_prints_but_the_command_line(name):
     assert not [n for n in ast.walk(TREES[name]) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"]
 
 
@@ -118,6 +122,7 @@ def test_catalogue_matches_the_networks():
                 x = model.blocks[block.name](x)
             assert sum(p.numel() for p in model.blocks[block.name].parameters()) == block.parameters
             assert x.numel() == block.elements, block
+            assert x.shape[1] == block.channels, block
         assert x.shape[1] == entry.features
         if entry.enum:
             weights = torchvision.models.get_weight(entry.enum)

@@ -291,7 +291,7 @@ def test_dropout_is_the_identity_when_not_training_or_off():
 
 
 def test_the_head_evens_out_the_scale_of_features():
-    head = backbones.Head(64, 3).eval()
+    head = backbones.Head([64], 3).eval()
     seen = []
     head.linear.register_forward_pre_hook(lambda _layer, inputs: seen.append(inputs[0]))
     x = torch.randn(5, 64, generator=torch.Generator().manual_seed(0)) * 100
@@ -304,5 +304,5 @@ def test_the_head_evens_out_the_scale_of_features():
 
 def test_the_heads_gradient_is_finite_for_features_of_zero():
     x = torch.zeros(2, 16, requires_grad=True)
-    backbones.Head(16, 2)(x).sum().backward()
+    backbones.Head([16], 2)(x).sum().backward()
     assert torch.isfinite(x.grad).all()

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -244,6 +245,133 @@ def test_a_home_folder_that_nobody_has_is_one_sentence(tlapp, photos, monkeypatc
     assert "no home folder for the beginning of ~nobody-here/x" in refused(tlapp("runs"))
 
 
+# --- the instant model, and how runs compare with it
+
+
+def test_an_instant_run_has_its_head_and_what_it_is_compared_with(tlapp, photos):
+    code, out, err = tlapp("train", photos, "--instant", "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert list(result)[: len(TRAIN_KEYS)] == TRAIN_KEYS
+    assert (result["solver"], result["head"], result["mirror"], result["fine_tuned"]) == (
+        "exact",
+        "ridge",
+        False,
+        False,
+    )
+    assert result["depth"] in ("last", "several")
+    assert result["compared"] == {"n": 4, "run": 4, "instant": 4}
+    assert (result["epochs"], result["accuracy"], result["frozen"]) == (1, 1.0, list(BLOCKS))
+    assert "computed once, exactly" in err
+    _, text, _ = tlapp("train", photos, "--instant")
+    assert "Ridge head on all frozen blocks, validation accuracy 100%" in text
+    assert "instant model does better" not in text
+
+
+@pytest.mark.parametrize("extra", [["--epochs", 2], ["--freeze", "none"], ["--set", "augmentation=light"]], ids=str)
+def test_an_instant_run_with_settings_that_it_does_not_have_is_refused(tlapp, photos, extra):
+    code, out, err = tlapp("train", photos, "--instant", *extra)
+    assert code in (1, 2)
+    assert out == ""
+    assert len([line for line in err.splitlines() if line.startswith("tlapp: ")]) == 1
+
+
+def test_a_run_that_does_worse_than_the_instant_model_says_so_and_is_no_failure(tlapp, photos):
+    hopeless = ["--epochs", 1, "--set", "head_rate=1e-7", "--set", "augmentation=off", "--seed", 1]
+    code, out, _ = tlapp("train", photos, *hopeless)
+    assert code == 0
+    result = json.loads(tlapp("train", photos, *hopeless, "--json")[1])
+    compared = result["compared"]
+    assert compared["n"] == compared["instant"] == 4
+    assert compared["run"] == round(4 * result["validation_accuracy"]) < 4
+    assert f"The instant model does better on 4 photos held back: 4 right against {compared['run']}." in out
+    assert "tlapp train FOLDER --instant" in out
+    assert "head" not in result, "of an exact head alone"
+
+
+# --- tune
+
+
+@pytest.fixture
+def small_sweep(monkeypatch):
+    """Two depths at two rates, for two epochs."""
+    from tlapp import estimate, speed, tune
+
+    slow = speed.Speed((1e6,) * 7 + (1e-6,) * 2, (1e-6,) * 9, 1e-6)
+    monkeypatch.setattr(estimate, "probe", lambda plan: slow)
+    monkeypatch.setattr(tune, "EPOCHS", 2)
+    monkeypatch.setattr(tune, "RATES", (1e-3, 1e-4))
+
+
+def test_tune_prints_every_trial_the_best_and_how_to_train_so(tlapp, photos, small_sweep):
+    options = ["--seed", 3, "--set", "augmentation=off", "--budget", 500]
+    code, out, _ = tlapp("tune", photos, *options, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert out.count("\n") == 1
+    assert list(result) == ["best", "command", "trials"]
+    assert [trial["learning"] for trial in result["trials"][:3]] == [[], ["top"], ["stage7", "top"]]
+    assert len(result["trials"]) == 5
+    assert result["best"] == result["trials"][0], "a tie is the head's"
+    assert set(result["best"]) >= {"learning", "rate", "accuracy", "low", "high", "loss", "seconds", "megabytes"}
+    words = shlex.split(result["command"])
+    assert words[:2] == ["tlapp", "train"]
+    again = json.loads(tlapp(*words[1:], "--json")[1])
+    assert (again["solver"], again["frozen"], again["seed"]) == ("exact", list(BLOCKS), 3)
+    code, out, _ = tlapp("tune", photos, *options)
+    lines = out.splitlines()
+    assert code == 0
+    assert [line.startswith("* ") for line in lines[:5]] == [True, False, False, False, False]
+    assert lines[0].startswith("* head alone")
+    assert " exact " in lines[0]
+    assert " 100% (51% to 100%) " in lines[0]
+    assert lines[2].startswith("  stage7, top, head")
+    assert " rate 0.001 " in lines[2]
+    assert lines[2].endswith(" MB")
+    assert lines[5] == "Best on the validation photos: head alone. To train so:"
+    assert lines[6] == result["command"]
+    assert len(lines) == 7
+
+
+def test_the_command_of_a_sweep_trains_the_blocks_that_it_found_best(tlapp, small_sweep, monkeypatch, tmp_path):
+    from tlapp import train
+
+    folder = fill(tmp_path / "my photos", {"ones": 6, "twos": 6})  # which nobody can tell apart
+    validate = train._validate
+    monkeypatch.setattr(train, "_validate", lambda *args: (validate(*args)[0], 1.0))
+    result = json.loads(
+        tlapp("tune", folder, "--set", "augmentation=off", "--set", "dropout=0.1", "--budget", 500, "--json")[1]
+    )
+    assert result["best"]["learning"] == ["top"]
+    again = json.loads(tlapp(*shlex.split(result["command"])[1:], "--epochs", 2, "--json")[1])
+    assert (again["solver"], again["frozen"]) == ("sgd", list(BLOCKS[:-1]))
+    run = runs.find(Path(again["path"]).parent.parent, again["run"])
+    assert (run.plan.fine_tune_rate, run.plan.dropout) == (result["best"]["rate"], 0.1)
+    assert run.plan.augmentation.is_off
+
+
+def test_a_budget_too_short_for_anything_is_one_sentence(tlapp, photos, small_sweep):
+    sentence = refused(tlapp("tune", photos, "--budget", "1e-6", "--json"))
+    assert "nothing could be tried. Give it more: --budget 120." in sentence
+
+
+@pytest.mark.parametrize("budget", ["0", "-3", "soon", "nan", "inf"])
+def test_a_budget_that_is_no_time_ends_with_2(capsys, budget):
+    with pytest.raises(SystemExit) as ended:
+        main(["tune", "photos", f"--budget={budget}"])
+    assert ended.value.code == 2
+    assert "--budget" in capsys.readouterr().err
+
+
+def test_no_sweep_begins_while_a_run_trains(tlapp, photos, small_sweep, home):
+    run = jobs.start(data := dataset.scan(photos), quick(data, epochs=10_000, patience=0))
+    until(lambda: any(isinstance(event, EpochFinished) for event in run.events()[0]))
+    sentence = refused(tlapp("tune", photos))
+    jobs.stop(run)
+    watch(run)
+    assert "A run trains at the moment" in sentence
+
+
 # --- predict
 
 
@@ -397,7 +525,7 @@ def test_runs_lists_each_with_its_state_and_accuracy(tlapp, own_run, home, photo
 
 
 def test_resume_goes_on_from_the_epoch_where_the_run_stopped(tlapp, photos, stop_at):
-    stop_at(12)
+    stop_at(11)
     data = dataset.scan(photos)
     run = jobs.start(data, quick(data, epochs=5, batch_size=4))
     stopped = watch(run)[-1]

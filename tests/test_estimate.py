@@ -9,7 +9,8 @@ from tlapp.estimate import Speed
 from tlapp.plan import AUGMENTATIONS, Augmentation, Plan
 
 LITE = catalog.get("efficientnet_lite0")
-SPEED = Speed(tuple(0.001 * (i + 1) for i in range(len(LITE.blocks))), 0.002)
+TIMES = tuple(0.001 * (i + 1) for i in range(len(LITE.blocks)))
+SPEED = Speed(TIMES, tuple(time / 2 for time in TIMES), 0.002)
 BASE = Plan("efficientnet_lite0", LITE.block_names)
 
 
@@ -42,9 +43,10 @@ def test_a_frozen_block_behind_one_that_learns_costs_less_than_if_it_learned():
 
 
 def test_without_a_cache_every_epoch_runs_the_frozen_part():
-    uncached = replace(BASE, cache_mb=0)
+    uncached = replace(BASE, cache_mb=0, disk_mb=0)
     epoch = took(replace(uncached, epochs=11)) - took(replace(uncached, epochs=10))
-    assert epoch > 250 * sum(SPEED.blocks)
+    assert epoch > 250 * sum(SPEED.frozen)
+    assert took(replace(BASE, cache_mb=0)) == took()
     assert took(uncached) > 5 * took()
 
 
@@ -52,7 +54,7 @@ def test_augmentation_costs_its_views():
     once = took(replace(BASE, augmentation=AUGMENTATIONS["off"]))
     light, medium, strong = (took(replace(BASE, augmentation=AUGMENTATIONS[n])) for n in ("light", "medium", "strong"))
     assert once < light < medium < strong
-    assert light - once == pytest.approx(3 * 200 * sum(SPEED.blocks), rel=0.1)
+    assert light - once == pytest.approx(200 * (3 * sum(SPEED.frozen) + 3.7 * SPEED.view), rel=0.01)
     assert took(replace(BASE, augmentation=Augmentation(rotation=5))) == medium
 
 
@@ -80,11 +82,36 @@ def test_a_time_in_words(seconds, words):
     assert estimate.in_words(seconds) == words
 
 
-def test_a_backbone_is_timed_once(monkeypatch):
-    estimate._measure.cache_clear()
-    speed = estimate.probe(LITE)
-    assert len(speed.blocks) == len(LITE.blocks)
-    assert min(*speed.blocks, speed.view) > 0
+EXACT = replace(BASE, solver="exact")
+AUTO = replace(BASE, solver="auto")
+INSTANT = replace(EXACT, head="ridge", mirror="off", augmentation=AUGMENTATIONS["off"])
+
+
+def test_an_exact_head_passes_each_view_once_and_knows_no_epochs():
+    assert took(INSTANT) < took(EXACT) < took()
+    assert took(replace(EXACT, epochs=4000)) == took(EXACT)
+    views = took(EXACT) - took(replace(EXACT, views=3))
+    assert views == pytest.approx(250 * (sum(SPEED.frozen) + SPEED.view), rel=0.05)
+
+
+@pytest.mark.parametrize("plan", [EXACT, AUTO, INSTANT], ids=["exact", "auto", "instant"])
+def test_more_photos_take_an_exact_head_longer(plan):
+    assert took(plan) < min(took(plan, n_train=300), took(plan, n_validation=90), took(plan, n_test=90))
+
+
+def test_auto_adds_fine_tuning_where_it_is_tried_alone():
+    assert took(AUTO, n_train=99) == took(EXACT, n_train=99)
+    tail = sum(SPEED.blocks[-LITE.tail :])
+    added = took(AUTO) - took(EXACT)
+    assert added > 24 * 200 * 3 * tail  # twelve epochs, twice, forward and backward
+    assert added < 24 * 250 * 5 * tail + 24
+
+
+def test_a_plan_is_timed_once_on_its_device(monkeypatch, small_pictures):
+    plan = replace(BASE, device="cpu")
+    timed = estimate.probe(plan)
+    assert len(timed.blocks) == len(timed.frozen) == len(LITE.blocks)
+    assert min(*timed.blocks, *timed.frozen, timed.view) > 0
     monkeypatch.setattr(backbones, "build", None)
-    assert estimate.probe(LITE) is speed
-    assert estimate.probe(LITE, "cpu") is speed or estimate.torch.cuda.is_available()
+    assert estimate.probe(plan) is timed
+    assert estimate.probe(replace(plan, epochs=3)) is timed

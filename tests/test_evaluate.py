@@ -56,7 +56,43 @@ def test_no_photos_is_refused():
         evaluate.score(np.array([], dtype=np.int64), np.zeros((0, 2)))
 
 
-def test_the_margin_is_half_of_an_interval_of_95_percent():
-    assert evaluate.margin(0.5, 96) == pytest.approx(0.1)
-    assert evaluate.margin(1.0, 16) == pytest.approx(2 * (0.9 * 0.1 / 20) ** 0.5)
-    assert evaluate.margin(0.9, 1000) < evaluate.margin(0.9, 100)
+def test_scores_are_those_of_scikit_learn():
+    from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+
+    generator = np.random.default_rng(0)
+    labels, probabilities = generator.integers(0, 4, 60), generator.random((60, 5))  # the last class is never there
+    scores = evaluate.score(labels, probabilities)
+    said, indices = probabilities.argmax(1), range(5)
+    assert scores.accuracy == accuracy_score(labels, said)
+    assert np.array_equal(scores.confusion, confusion_matrix(labels, said, labels=indices))
+    wanted = precision_recall_fscore_support(labels, said, labels=indices, zero_division=0)
+    for found, known in zip((scores.precision, scores.recall, scores.f1, scores.n), wanted, strict=True):
+        np.testing.assert_allclose(found, known)
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),  # Newcombe, Statistics in Medicine 17 (1998), table I, method 3
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        (29, 29, 0.8830, 1.0000),
+    ],
+)
+def test_the_interval_is_that_of_wilson(right, n, low, high):
+    assert evaluate.interval(right / n, n) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_the_interval_is_that_of_scipy_and_narrows_with_more_photos():
+    from scipy.stats import binomtest
+
+    widths = []
+    for n in (1, 10, 100, 1000):
+        for right in (0, n // 2, n):
+            wanted = binomtest(right, n).proportion_ci(method="wilson")
+            assert evaluate.interval(right / n, n) == pytest.approx((wanted.low, wanted.high), abs=1e-4)
+        low, high = evaluate.interval(0.5, n)
+        assert 0 <= low <= 0.5 <= high <= 1
+        widths.append(high - low)
+    assert widths == sorted(widths, reverse=True)

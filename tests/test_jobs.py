@@ -62,7 +62,12 @@ def test_a_run_tells_its_events_in_order_and_leaves_a_model(trained):
         RunFinished,
     ]
     stages = list(dict.fromkeys(event.stage for event in events if isinstance(event, Progress)))
-    assert stages == ["caching training views", "caching validation photos", "scoring test photos"]
+    assert stages == [
+        "reading the photos",
+        "caching training views",
+        "caching validation photos",
+        "scoring test photos",
+    ]
     assert kinds(events)[0] is RunStarted
     assert (events[0].n_train, events[0].n_validation, events[0].n_test) == (8, 4, 8)
     assert [event.epoch for event in epochs(events)] == [1, 2, 3]
@@ -99,7 +104,7 @@ def test_stop_keeps_the_best_so_far_and_says_so(data):
 def test_stop_in_the_first_epoch_leaves_no_model_and_resume_begins_again(data, stop_at):
     whole = jobs.start(data, quick(data, batch_size=4))
     watch(whole)
-    stop_at(5)  # waiting, training views, validation photos, first batch, second batch
+    stop_at(4)  # training views, validation photos, first batch, second batch
     run = jobs.start(data, quick(data, batch_size=4))
     events = watch(run)
     assert events[-1] == RunStopped(0, 0)
@@ -116,7 +121,7 @@ def test_stop_in_the_first_epoch_leaves_no_model_and_resume_begins_again(data, s
 
 @pytest.mark.parametrize(
     ("look", "settings"),
-    [(4, FINE_TUNE), (9, FINE_TUNE), (13, FINE_TUNE), (16, FINE_TUNE), (14, FINE_TUNE | {"frozen": ()})],
+    [(3, FINE_TUNE), (8, FINE_TUNE), (12, FINE_TUNE), (15, FINE_TUNE), (13, FINE_TUNE | {"frozen": ()})],
     ids=["while caching", "in the head", "in fine-tuning", "in fine-tuning, later", "with nothing frozen"],
 )
 def test_a_resumed_run_ends_with_the_result_of_an_unbroken_one(data, stop_at, look, settings):
@@ -160,7 +165,7 @@ def test_a_run_cut_off_between_its_best_and_its_last_state_goes_on_from_the_pair
 
 
 def test_one_best_state_is_kept_besides_the_last(data, stop_at):
-    stop_at(17)
+    stop_at(16)
     run = jobs.start(data, quick(data, **FINE_TUNE))
     end = watch(run)[-1]
     assert end.epochs == 3
@@ -193,7 +198,7 @@ def test_a_finished_or_working_run_is_not_resumed(data, own_run):
 
 
 def test_a_run_whose_copy_of_the_photos_is_gone_is_not_resumed(data, stop_at):
-    stop_at(4)
+    stop_at(3)
     run = jobs.start(data, quick(data))
     watch(run)
     shutil.rmtree(data.folder)
@@ -203,7 +208,7 @@ def test_a_run_whose_copy_of_the_photos_is_gone_is_not_resumed(data, stop_at):
 
 
 def test_a_damaged_saved_state_ends_the_resumed_run_in_a_sentence(data, stop_at):
-    stop_at(9)
+    stop_at(8)
     run = jobs.start(data, quick(data, epochs=5, batch_size=4))
     watch(run)
     path = run.path / "last.state"
@@ -285,7 +290,7 @@ def test_a_diverged_run_fails_in_a_sentence_and_its_best_is_kept(data):
 
 
 def test_a_run_stopped_in_the_first_epoch_of_fine_tuning_says_which_was_kept(data, stop_at):
-    stop_at(12)  # waiting, four for the cache, three for each of two epochs of the head, then the next batch
+    stop_at(11)  # four for the cache, three for each of two epochs of the head, then the next batch
     run = jobs.start(data, quick(data, **FINE_TUNE))
     end = watch(run)[-1]
     assert [e.phase for e in epochs(run.events()[0])] == ["head", "head"]
@@ -410,7 +415,7 @@ def last_epoch(run):
 
 
 def test_a_run_killed_twice_ends_with_the_result_of_an_unbroken_one(data):
-    settings = {"frozen": ",".join(BUT_TOP), "epochs": 100, "batch_size": 4, "dropout": 0.5, "patience": 0}
+    settings = {"frozen": ",".join(BUT_TOP), "epochs": 40, "batch_size": 4, "dropout": 0.5, "patience": 0}
     with child(data.source, **settings) as (process, run):
         until(lambda: last_epoch(run) >= 3)
         process.send_signal(signal.SIGKILL)
@@ -423,7 +428,7 @@ def test_a_run_killed_twice_ends_with_the_result_of_an_unbroken_one(data):
         process.wait()
         assert run.state() == "interrupted"
         second = last_epoch(run)
-    assert second < 100
+    assert second < 40
     events = watch(jobs.resume(run))
     assert isinstance(events[-1], RunFinished)
     resumed = [event.epoch for event in events if isinstance(event, Resumed)]

@@ -67,8 +67,11 @@ def test_suggestions_follow_the_size_of_the_data(make_folder):
     assert (small.backbone, small.views, small.batch_size) == ("efficientnet_lite0", 8, 8)
     assert small.class_weighting == "balanced"
     even = plan.suggest(dataset.scan(make_folder({"reds": 32, "blues": 31}, "even")))
-    assert (even.views, even.batch_size, even.class_weighting) == (4, 32, "none")
+    assert (even.views, even.batch_size, even.class_weighting) == (8, 32, "none")
     assert even.head_only
+    large = plan.suggest(dataset.scan(make_folder({"train/reds": 51, "train/blues": 50, "test/blues": 1}, "large")))
+    assert (large.views, large.batch_size, large.class_weighting) == (3, 32, "none")
+    assert {small.solver, even.solver, large.solver} == {"auto"}
 
 
 def test_suggestions_do_not_count_test_photos(make_folder):
@@ -79,3 +82,130 @@ def test_suggestions_do_not_count_test_photos(make_folder):
     assert (few.views, few.batch_size, few.class_weighting) == (8, 8, "none")
     uneven = {"train/reds": 9, "train/blues": 3, "test/reds": 1, "test/blues": 7}
     assert plan.suggest(dataset.scan(make_folder(uneven, "uneven"))).class_weighting == "balanced"
+
+
+# --- solvers
+
+ALL = RESNET.block_names
+AUTO = plan.Plan("resnet18", ALL, solver="auto")
+MOST = "stem,layer1,layer2,layer3"
+
+
+@pytest.mark.parametrize(
+    ("settings", "solver"),
+    [
+        ({}, "auto"),
+        ({"seed": "4", "augmentation": "off", "views": "2", "mirror": "on"}, "auto"),
+        ({"head": "ridge", "l2": "0.5"}, "auto"),
+        ({"frozen": "all"}, "exact"),
+        ({"frozen": ",".join(ALL)}, "exact"),
+        ({"frozen": "none"}, "sgd"),
+        ({"frozen": MOST}, "sgd"),
+        ({"epochs": "3"}, "sgd"),
+        ({"epochs": "3", "frozen": "all"}, "sgd"),
+        ({"dropout": "0.1"}, "sgd"),
+        ({"sampling": "balanced"}, "sgd"),
+        ({"solver": "exact"}, "exact"),
+        ({"frozen": "all", "solver": "auto"}, "auto"),
+        ({"frozen": "all", "solver": "sgd"}, "sgd"),
+        ({"frozen": "none", "solver": "sgd"}, "sgd"),
+    ],
+    ids=str,
+)
+def test_the_solver_follows_the_settings_that_are_given(settings, solver):
+    made = AUTO.with_settings(settings)
+    assert made.solver == solver
+    assert plan.Plan.from_json(made.to_json()) == made
+
+
+@pytest.mark.parametrize("solver", ["exact", "auto"])
+def test_an_exact_head_with_unfrozen_blocks_is_refused(solver):
+    with pytest.raises(PlanError, match=f"solver {solver} needs all blocks frozen, but layer4 is not"):
+        plan.Plan("resnet18", ALL[:-1], solver=solver)
+    with pytest.raises(PlanError, match="but layer4 is not"):
+        AUTO.with_settings({"solver": solver, "frozen": MOST})
+
+
+@pytest.mark.parametrize("setting", sorted(plan.SGD_ONLY))
+def test_settings_of_gradient_descent_are_refused_beside_an_exact_solver(setting):
+    value = str(getattr(AUTO, setting))
+    assert AUTO.with_settings({setting: value}).solver == "sgd"
+    for solver in ("exact", "auto"):
+        with pytest.raises(PlanError, match=f"^{setting} does not go with the solver {solver}"):
+            AUTO.with_settings({"solver": solver, setting: value})
+
+
+@pytest.mark.parametrize("setting", sorted(plan.EXACT_ONLY))
+def test_settings_of_an_exact_head_are_refused_beside_gradient_descent(setting):
+    value = str(getattr(AUTO, setting))
+    for others in ({"solver": "sgd"}, {"epochs": "3"}, {"frozen": "none"}):
+        with pytest.raises(PlanError, match=f"^{setting} does not go with the solver sgd"):
+            AUTO.with_settings({setting: value, **others})
+
+
+@pytest.mark.parametrize("name", plan.CHOICES)
+def test_every_choice_is_held_to_its_words(name):
+    for value in plan.CHOICES[name]:
+        assert getattr(plan.Plan("resnet18", ALL, **{name: value}), name) == value
+    with pytest.raises(PlanError, match=f"^{name} is `wild`; it must be {plan.CHOICES[name][0]} or "):
+        plan.Plan("resnet18", ALL, **{name: "wild"})
+
+
+def test_every_number_has_a_range_and_every_word_its_choices():
+    defaults = AUTO.to_dict()
+    numbers = {name for name, value in defaults.items() if type(value) in (int, float)} - {"schema"}
+    numbers |= {f"augmentation.{name}" for name in defaults["augmentation"]} | {"split_seed"}
+    assert set(plan.RANGES) == numbers
+    assert set(plan.CHOICES) == {name for name, value in defaults.items() if type(value) is str} - {
+        "backbone",
+        "weights",
+    }
+    assert set(defaults) >= plan.SGD_ONLY | plan.EXACT_ONLY
+
+
+def test_the_instant_plan_is_an_exact_ridge_head_on_the_plain_view(make_folder):
+    data = dataset.scan(make_folder({"reds": 12, "blues": 4}))
+    made = plan.instant(data)
+    assert made.is_instant
+    assert (made.solver, made.head, made.mirror, made.learning) == ("exact", "ridge", "off", ())
+    assert made.augmentation.is_off
+    assert made.class_weighting == plan.suggest(data).class_weighting == "balanced"
+    assert (made.split(data).test == plan.suggest(data).split(data).test).all()
+    assert plan.instant(data, "resnet18").backbone == "resnet18"
+
+
+@pytest.mark.parametrize(
+    ("settings", "instant"),
+    [
+        ({}, True),
+        ({"seed": "3", "precision": "float32", "device": "cpu", "test_fraction": "0.3"}, True),
+        ({"augmentation": "light"}, False),
+        ({"head": "logistic"}, False),
+        ({"mirror": "auto"}, False),
+        ({"epochs": "3"}, False),
+        ({"frozen": "none"}, False),
+    ],
+    ids=str,
+)
+def test_what_is_no_longer_the_instant_plan_is_known_as_such(make_folder, settings, instant):
+    made = plan.instant(dataset.scan(make_folder({"reds": 4, "blues": 4})))
+    assert made.with_settings(settings).is_instant is instant
+
+
+def test_suggestions_are_not_instant(make_folder):
+    data = dataset.scan(make_folder({"reds": 4, "blues": 4}))
+    suggested = plan.suggest(data)
+    assert not suggested.is_instant
+    assert plan.instant_of(suggested) == plan.instant(data)
+
+
+@pytest.mark.parametrize("name", catalog.BACKBONES)
+def test_what_auto_fine_tunes_is_the_last_stage_for_a_few_epochs(name):
+    entry = catalog.get(name)
+    auto = plan.Plan(name, entry.block_names, solver="auto", mirror="on", seed=3)
+    tuned = plan.tuning(auto)
+    assert tuned.learning == entry.block_names[-entry.tail :]
+    assert tuned.frozen == entry.before_tail
+    assert (tuned.solver, tuned.n_head_epochs, tuned.dropout, tuned.seed) == ("sgd", 0, 0.0, 3)
+    assert 0 < tuned.patience < tuned.epochs <= 20
+    assert tuned.augmentation == auto.augmentation

@@ -8,7 +8,7 @@ import torch
 from conftest import fill, model_file, photo
 from safetensors.torch import load, save
 
-from tlapp import images, predict, runs, scoring
+from tlapp import backbones, catalog, images, predict, runs, scoring
 from tlapp.errors import DataError, RunError
 from tlapp.predict import Prediction, Unreadable
 
@@ -83,11 +83,15 @@ def test_no_photos_give_no_answers(trained):
     assert predict.load(trained.run).probabilities([]).shape == (0, 2)
 
 
-def test_the_loaded_weights_are_those_delivered(trained):
-    saved = load(model_file(trained.run).read_bytes())
-    loaded = predict.load(trained.run).model.state_dict()
-    assert saved.keys() == loaded.keys()
-    assert all(torch.equal(saved[name], loaded[name]) for name in saved)
+def test_the_loaded_weights_are_those_delivered_with_batchnorm_merged(trained):
+    delivered = backbones.build(catalog.get(catalog.INCLUDED), 2).eval()
+    delivered.load_state_dict(load(model_file(trained.run).read_bytes()))
+    loaded = predict.load(trained.run).model
+    assert not [name for name in loaded.state_dict() if "running_mean" in name]
+    assert torch.equal(loaded.head.linear.weight, delivered.head.linear.weight)
+    x = torch.randn(2, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x), delivered(x), rtol=1e-4, atol=1e-4)
 
 
 def test_a_model_that_does_not_fit_its_plan_is_refused_in_a_sentence(own_run):

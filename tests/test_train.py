@@ -1,10 +1,12 @@
 """The training loop: what may move, what may not, and that nothing depends on luck."""
 
 import copy
+import functools
 import itertools
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -15,7 +17,7 @@ from tlapp import train as training
 from tlapp.augment import Views
 from tlapp.errors import TrainingDiverged
 from tlapp.events import EpochFinished, Progress
-from tlapp.plan import Augmentation
+from tlapp.plan import Augmentation, Plan
 from tlapp.train import TrainState
 
 pytestmark = pytest.mark.usefixtures("small_pictures")
@@ -67,7 +69,7 @@ def of_block(name, tensors):
     return {key: value for key, value in tensors.items() if key.startswith(f"blocks.{name}.")}
 
 
-def assert_only_unfrozen_moved(before, model, frozen):
+def assert_only_unfrozen_moved(before, model, frozen, statistics="fixed"):
     after = snapshot(model)
     for name in model.entry.block_names:
         old, new = of_block(name, before), of_block(name, after)
@@ -79,7 +81,8 @@ def assert_only_unfrozen_moved(before, model, frozen):
             parameters = [key for key, _ in model.named_parameters() if key in old]
             assert any(not torch.equal(old[key], new[key]) for key in parameters), f"{name} did not learn"
             means = [key for key in old if key.endswith("running_mean")]
-            assert all(not torch.equal(old[key], new[key]) for key in means), f"{name} kept its statistics"
+            moved = [not torch.equal(old[key], new[key]) for key in means]
+            assert all(moved) if statistics == "learned" else not any(moved), f"statistics of {name}"
     assert not torch.equal(before["head.linear.weight"], after["head.linear.weight"])
 
 
@@ -95,11 +98,12 @@ def assert_only_unfrozen_moved(before, model, frozen):
     ids=["all", "none", "all-but-top", "gap-behind-stage4", "all-but-stem"],
 )
 def test_frozen_blocks_are_bit_identical_and_unfrozen_ones_learn(data, frozen):
-    plan = quick(data, frozen=frozen, epochs=2)
-    prepared = prepare(data, plan)
-    before = snapshot(prepared[0])
-    model, _, _ = learn(data, plan, prepared=prepared)
-    assert_only_unfrozen_moved(before, model, frozen)
+    for batchnorm in ("fixed", "learned"):
+        plan = quick(data, frozen=frozen, epochs=2, batchnorm=batchnorm)
+        prepared = prepare(data, plan)
+        before = snapshot(prepared[0])
+        model, _, _ = learn(data, plan, prepared=prepared)
+        assert_only_unfrozen_moved(before, model, frozen, batchnorm)
 
 
 @pytest.fixture(scope="module")
@@ -112,12 +116,12 @@ def resnet_file(tmp_path_factory):
 
 def test_freezing_holds_on_a_resnet_from_a_weights_file(data, resnet_file):
     frozen = ("stem", "layer1", "layer3")
-    plan = quick(data, backbone="resnet18", weights=resnet_file, frozen=frozen, epochs=2)
+    plan = quick(data, backbone="resnet18", weights=resnet_file, frozen=frozen, epochs=2, batchnorm="learned")
     prepared = prepare(data, plan)
     before = snapshot(prepared[0])
     assert torch.equal(before["blocks.stem.0.weight"], torch.load(resnet_file)["conv1.weight"])
     model, _, _ = learn(data, plan, prepared=prepared)
-    assert_only_unfrozen_moved(before, model, frozen)
+    assert_only_unfrozen_moved(before, model, frozen, "learned")
 
 
 def test_the_same_seed_gives_the_same_result_whatever_else_draws_random_numbers(data):
@@ -145,7 +149,7 @@ def losses(events):
 def test_a_cached_run_equals_an_uncached_one_where_there_are_views_enough(data, frozen):
     plan = quick(data, frozen=frozen, epochs=3, views=3, augmentation=Augmentation())
     cached, events, _ = learn(data, plan)
-    uncached, fresh, _ = learn(data, replace(plan, cache_mb=0))
+    uncached, fresh, _ = learn(data, replace(plan, cache_mb=0, disk_mb=0))
     assert any(isinstance(e, Progress) and e.stage == "caching training views" for e in events)
     assert not any(isinstance(e, Progress) and e.stage == "caching training views" for e in fresh)
     assert losses(events) == pytest.approx(losses(fresh), rel=1e-3)
@@ -365,9 +369,228 @@ def test_the_time_left_is_known_once_an_epoch_of_the_last_phase_was_timed(data):
 
 def test_views_for_the_head_are_as_many_as_the_budget_holds_and_one_at_least(data):
     def drawn(cache_mb):
-        plan = quick(data, frozen=BLOCKS[1:], epochs=2, views=64, augmentation=Augmentation(), cache_mb=cache_mb)
+        settings = {"views": 64, "augmentation": Augmentation(), "cache_mb": cache_mb, "disk_mb": 0}
+        plan = quick(data, frozen=BLOCKS[1:], epochs=2, **settings)
         totals = [e.total for e in learn(data, plan)[1] if isinstance(e, Progress) and "for the head" in e.stage]
         return totals[0] // 8
 
     assert drawn(0) == 1
     assert drawn(1) == 23  # 1,280 numbers a view; 195 fit, of which 4 are of the validation photos
+
+
+# --- each setting has its effect
+
+
+def looked_at(monkeypatch):
+    """The positions of each batch that was learned from."""
+    seen, batch = [], features.Source.batch
+
+    def watched(self, positions, *rest):
+        if not self.plain:
+            seen.append(list(positions))
+        return batch(self, positions, *rest)
+
+    monkeypatch.setattr(features.Source, "batch", watched)
+    return seen
+
+
+SETTINGS = {
+    "head_rate": {"head_rate": 0.01},
+    "fine_tune_rate": {"fine_tune_rate": 1e-2},
+    "rate_decay": {"rate_decay": 0.1},
+    "cosine": {"schedule": "cosine"},
+    "warm-up": {"warm_up": 2},
+    "head_epochs": {"head_epochs": 1},
+    "batch_size": {"batch_size": 3},
+    "dropout": {"dropout": 0.5},
+    "weight_decay": {"weight_decay": 5.0},
+    "label_smoothing": {"label_smoothing": 0.2},
+    "class_weighting": {"class_weighting": "balanced"},
+    "sampling": {"sampling": "balanced"},
+    "batchnorm": {"batchnorm": "learned"},
+    "augmentation": {"augmentation": Augmentation()},
+    "seed": {"seed": 5, "split_seed": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory):
+    """Twelve training photos of one class, four of each other."""
+    root = tmp_path_factory.mktemp("uneven")
+    return dataset.scan(fill(root / "photos", SIDES | {"train/ones": 12, "valid/ones": 2}), home=root / "home")
+
+
+TWO_LEARN = {"frozen": BLOCKS[:-2], "epochs": 4, "head_epochs": 2, "batch_size": 8, "dropout": 0.0}
+
+
+@functools.cache
+def without(data):
+    """What training gives with all settings as they are."""
+    return losses(learn(data, quick(data, **TWO_LEARN))[1])
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_every_setting_changes_the_result_and_with_it_the_same_seed_gives_the_same(uneven, settings):
+    plan = quick(uneven, **TWO_LEARN | settings)
+    one, first, _ = learn(uneven, plan)
+    other, second, _ = learn(uneven, plan)
+    assert losses(first) != without(uneven)
+    assert untimed(first) == untimed(second)
+    assert same(snapshot(one), snapshot(other))
+
+
+def test_balanced_sampling_draws_every_class_as_often():
+    labels = torch.tensor([0] * 90 + [1] * 10 + [2] * 50)
+    drawn = torch.cat([training.order(labels, "balanced", torch.Generator().manual_seed(i)) for i in range(40)])
+    shares = torch.bincount(labels[drawn]).float() / len(drawn)
+    torch.testing.assert_close(shares, torch.full((3,), 1 / 3), rtol=0, atol=0.03)
+    assert len(drawn) == 40 * len(labels)
+    assert set(drawn.tolist()) == set(range(150)), "every photo has its turn"
+    shuffled = training.order(labels, "shuffled", torch.Generator().manual_seed(0))
+    assert sorted(shuffled.tolist()) == list(range(150))
+
+
+def test_balanced_sampling_reaches_the_batches_that_are_learned(uneven, monkeypatch):
+    seen = looked_at(monkeypatch)
+    plan = quick(uneven, epochs=30, patience=0, sampling="balanced")
+    learn(uneven, plan)
+    split = plan.split(uneven)
+    labels = uneven.labels[split.train]
+    counts = np.bincount(labels[list(itertools.chain(*seen))])
+    assert np.bincount(labels).tolist() == [4, 12, 4]
+    assert counts.sum() == 30 * 20
+    assert counts == pytest.approx(200, abs=50)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_dropout_hides_its_part_of_the_features_while_learning_alone(data, dropout):
+    prepared = prepare(data, plan := quick(data, dropout=dropout))
+    shares = {True: [], False: []}
+    prepared[0].head.linear.register_forward_pre_hook(
+        lambda _, inputs: shares[torch.is_grad_enabled()].append(float((inputs[0] == 0).float().mean()))
+    )
+    learn(data, plan, prepared=prepared)
+    assert shares[False] == pytest.approx([shares[False][0]] * 3)
+    plain = shares[False][0]
+    assert shares[True] == pytest.approx([plain + (1 - plain) * dropout] * 3, abs=0.02)
+
+
+def test_weight_decay_shrinks_weights_and_leaves_biases_and_batchnorm_alone(data):
+    norms = []
+    for decay in (0.0, 5.0):
+        plan = quick(data, weight_decay=decay, frozen=BUT_TOP, head_epochs=0, head_rate=1e-2, epochs=8)
+        model, _, state = learn(data, plan)
+        norms.append(float(state.learned["head.linear.weight"].norm()))
+        model.freeze(BUT_TOP)
+        groups = training._optimizer(model, plan, training.phases(plan, model)[-1]).param_groups
+        of_weights = {p.ndim > 1: group["weight_decay"] for group in groups for p in group["params"]}
+        assert of_weights == {True: decay, False: 0.0}
+    assert norms[1] < 0.9 * norms[0]
+
+
+def test_label_smoothing_softens_what_is_learned(data):
+    surest = []
+    for smoothing in (0.0, 0.5):
+        plan = quick(data, label_smoothing=smoothing, epochs=20, patience=0, head_rate=0.01, dropout=0.0)
+        model, photos, _ = prepared = prepare(data, plan)
+        model.restore(learn(data, plan, prepared=prepared)[2].learned)
+        with torch.no_grad():
+            surest.append(float(model(photos.inputs(range(8), features.PLAIN)).softmax(1).max(1).values.mean()))
+    assert surest[1] < surest[0] - 0.05
+
+
+@pytest.mark.parametrize(
+    ("settings", "passed", "factor"),
+    [
+        ({}, 0.0, 1.0),
+        ({}, 7.9, 1.0),
+        ({"warm_up": 2}, 0.0, 0.0005),
+        ({"warm_up": 2}, 1.0, 0.5005),
+        ({"warm_up": 2}, 2.0, 1.0),
+        ({"schedule": "cosine"}, 0.0, 1.0),
+        ({"schedule": "cosine"}, 4.0, 0.5),
+        ({"schedule": "cosine"}, 6.0, (1 - math.sqrt(0.5)) / 2),
+        ({"schedule": "cosine"}, 8.0, 0.0),
+        ({"schedule": "cosine", "warm_up": 2}, 1.0, 0.5005),
+        ({"schedule": "cosine", "warm_up": 2}, 5.0, 0.5),
+        ({"schedule": "cosine", "warm_up": 2}, 8.0, 0.0),
+        ({"schedule": "cosine", "warm_up": 8}, 7.0, 7.001 / 8),
+    ],
+    ids=str,
+)
+def test_rates_rise_from_zero_and_fall_along_a_cosine(settings, passed, factor):
+    plan = Plan(catalog.INCLUDED, BLOCKS, epochs=8, **settings)
+    head = training.Phase("head", 1, 8, len(BLOCKS), 0)
+    assert training.rate_factor(plan, head, passed) == pytest.approx(factor, abs=1e-6)
+    later = training.Phase("fine-tune", 5, 12, len(BLOCKS), 0)
+    assert training.rate_factor(plan, later, 4 + passed) == pytest.approx(factor, abs=1e-6), "each phase begins anew"
+
+
+def test_the_schedule_reaches_every_step_of_the_optimiser(data, monkeypatch):
+    rates, step = [], torch.optim.AdamW.step
+
+    def watched(self, *args):
+        rates.append([group["lr"] for group in self.param_groups])
+        return step(self, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    plan = quick(
+        data, frozen=BLOCKS[:-2], epochs=4, head_epochs=2, batch_size=4, schedule="cosine", warm_up=1,
+        head_rate=1e-2, fine_tune_rate=1e-3, rate_decay=0.5,
+    )  # fmt: skip
+    learn(data, plan)
+    wave = [0.001, 0.501, 1.0, (1 + math.cos(math.pi / 2)) / 2]  # two steps an epoch
+    assert [rate[0] for rate in rates[:4]] == pytest.approx([1e-2 * factor for factor in wave])
+    for found, factor in zip(rates[4:], wave, strict=True):
+        assert sorted(set(found)) == pytest.approx([5e-4 * factor, 1e-3 * factor])
+
+
+def test_the_dropout_is_that_of_the_plan_that_is_learned_by_whatever_the_model_was_made_with(data):
+    """`auto` fine-tunes by a plan of its own."""
+    model, photos, _ = prepare(data, quick(data, dropout=0.5))
+    plan = quick(data, dropout=0.0)
+    source = features.Source(photos, 0)
+    phase = training.Phase("head", 1, 1, 0, 0)
+    list(training.repeat(model, source, plan, phase, 1, lambda: False))
+    assert model.head.dropout.probability == 0.0
+
+
+def test_repeating_a_phase_gives_the_weights_that_it_had_after_as_many_epochs(data):
+    plan = quick(data, frozen=BUT_TOP, epochs=3, head_epochs=0, patience=0, dropout=0.0)
+    model, photos, validation = prepare(data, plan)
+    phase = training.phases(plan, model)[-1]
+    pristine, state, after = model.learned(), TrainState(), []
+    sources = features.Source(photos, 0), features.Source(validation, 0, plain=True)
+    for _ in training.run_phase(model, phase, sources, plan, lambda: False, state):
+        after.append(model.learned())
+    model.restore(pristine)
+    events = list(training.repeat(model, sources[0], plan, phase, 2, lambda: False))
+    assert same(model.learned(), after[1])
+    assert not same(model.learned(), after[2])
+    assert [event.done for event in events] == [0, 1, 2]
+    assert not model.training
+
+
+def test_timing_an_epoch_changes_nothing(data):
+    for batchnorm in ("fixed", "learned"):
+        plan = quick(data, frozen=BUT_TOP, batchnorm=batchnorm)
+        model, photos, _ = prepare(data, plan)
+        before = snapshot(model)
+        assert training.time_epoch(model, features.Source(photos, 0), plan) > 0
+        assert same(before, snapshot(model)), batchnorm
+        assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_cache_is_kept_in_the_precision_of_the_frozen_part(data, monkeypatch, precision):
+    kept, make = [], features.Store.__init__
+
+    def watched(self, n_draws, n_photos, shape, dtype, on_disk):
+        kept.append((len(shape), dtype))
+        make(self, n_draws, n_photos, shape, dtype, on_disk)
+
+    monkeypatch.setattr(features.Store, "__init__", watched)
+    model, _, _ = learn(data, quick(data, frozen=BUT_TOP, precision=precision))
+    assert {dtype for n, dtype in kept if n == 3} == {getattr(torch, precision)}
+    assert {dtype for n, dtype in kept if n == 1} == {torch.float32}, "pooled features"
+    assert {p.dtype for p in model.parameters()} == {torch.float32}

@@ -1,0 +1,235 @@
+"""How the frozen part runs: the same function, faster, in the precision that suits the machine; and on which device."""
+
+import contextlib
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from tlapp import backbones, catalog, features, speed
+from tlapp import train as training
+from tlapp.errors import RunError
+from tlapp.plan import Plan
+from tlapp.speed import Frozen
+
+pytestmark = pytest.mark.usefixtures("small_pictures")
+CPU = torch.device("cpu")
+CUDA = torch.device("cuda")  # never there: what it is asked for is looked at, not done
+
+
+def model_of(name, several=False):
+    """A network with random weights and BatchNorm statistics that matter."""
+    model = backbones.build(catalog.get(name), 2, several=several)
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    return model.eval()
+
+
+def pictures(n=2):
+    return torch.randn(n, 3, 56, 56, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def untried():
+    """No precision was tried in this process."""
+    speed._quickest.cache_clear()
+    yield
+    speed._quickest.cache_clear()
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["last", "several"])
+@pytest.mark.parametrize("name", catalog.BACKBONES)
+def test_the_frozen_part_computes_what_the_model_does(name, several):
+    model = model_of(name, several)
+    middle = model.n_blocks - model.entry.tail
+    first = Frozen(model, 0, middle, CPU, torch.float32)
+    last = Frozen(model, middle, model.n_blocks, CPU, torch.float32)
+    with torch.no_grad():
+        wanted = model.run(pictures(), 0, middle)
+        pooled = model.run(pictures(), 0, model.n_blocks)
+    between = first(pictures())
+    torch.testing.assert_close(between, wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(last(between), pooled, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(Frozen(model, 0, model.n_blocks, CPU, torch.float32)(pictures()), last(between))
+    assert pooled.shape[1] == sum(model.head.widths)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in last.model.modules()), "not merged"
+
+
+def test_features_of_several_depths_can_be_had_from_a_model_of_one():
+    one, more = model_of("resnet18"), model_of("resnet18", several=True)
+    wide = Frozen(one, 0, 5, CPU, torch.float32, several=True)(pictures())
+    assert torch.equal(wide, Frozen(more, 0, 5, CPU, torch.float32)(pictures()))
+    assert torch.equal(wide[:, -512:], Frozen(one, 0, 5, CPU, torch.float32)(pictures()))
+    assert wide.shape[1] == 512 + 256
+
+
+def test_the_model_is_left_as_it_was_and_goes_its_own_way():
+    model = model_of("resnet18")
+    model.freeze({"stem"})
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    frozen = Frozen(model, 0, 5, CPU, torch.float32)
+    once = frozen(pictures())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert [block.training for block in model.blocks.values()] == [False, True, True, True, True]
+    assert all(p.requires_grad for p in model.blocks["layer4"].parameters())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    assert torch.equal(frozen(pictures()), once)
+
+
+def test_what_comes_out_has_no_gradient():
+    frozen = Frozen(model_of("resnet18"), 0, 5, CPU, torch.float32)
+    assert not frozen(pictures().requires_grad_()).requires_grad
+
+
+def test_a_lower_precision_is_kept_between_blocks_but_not_behind_the_last():
+    model = model_of("resnet18")
+    assert Frozen(model, 0, 4, CPU, torch.bfloat16)(pictures()).dtype == torch.bfloat16
+    pooled = Frozen(model, 0, 5, CPU, torch.bfloat16)(pictures())
+    assert pooled.dtype == torch.float32
+    exact = Frozen(model, 0, 5, CPU, torch.float32)(pictures())
+    assert not torch.equal(pooled, exact)
+    torch.testing.assert_close(pooled, exact, rtol=0.1, atol=0.1)
+
+
+# --- precision
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
+def test_the_precision_that_is_wanted_is_obeyed_and_none_is_tried(name, home, monkeypatch):
+    monkeypatch.setattr(speed, "_try_precisions", None)
+    for device in (CPU, CUDA):
+        assert speed.precision(catalog.get("resnet18"), device, name) == getattr(torch, name)
+    assert not (home / "precision.json").exists()
+
+
+@pytest.mark.parametrize("found", ["float32", "bfloat16"])
+def test_the_quickest_precision_is_tried_once_and_kept_in_the_workspace(home, monkeypatch, untried, found):
+    tried = []
+    monkeypatch.setattr(speed, "_try_precisions", lambda entry: tried.append(entry.name) or found)
+    entry = catalog.get("resnet18")
+    for _ in range(2):
+        assert speed.precision(entry, CPU) == getattr(torch, found)
+    speed._quickest.cache_clear()  # as another process
+    assert speed.precision(entry, CPU) == getattr(torch, found)
+    assert tried == ["resnet18"]
+    (key, kept) = json.loads((home / "precision.json").read_text()).popitem()
+    assert kept == found
+    assert all(word in key for word in ("resnet18", torch.__version__, "threads"))
+    speed.precision(catalog.get("resnet34"), CPU)
+    assert len(json.loads((home / "precision.json").read_text())) == 2
+    assert tried == ["resnet18", "resnet34"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"resnet18": 3}'])
+def test_a_damaged_note_of_the_precision_is_written_anew(home, monkeypatch, untried, content):
+    monkeypatch.setattr(speed, "_try_precisions", lambda entry: "float32")
+    home.mkdir(parents=True)
+    (home / "precision.json").write_bytes(content)
+    assert speed.precision(catalog.get("resnet18"), CPU) == torch.float32
+    assert "float32" in json.loads((home / "precision.json").read_text()).values()
+
+
+def test_a_trial_names_one_of_the_two():
+    assert speed._try_precisions(catalog.get("resnet18")) in ("float32", "bfloat16")
+
+
+@pytest.mark.parametrize(("supported", "wanted"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_a_gpu_runs_in_the_half_precision_that_it_has_without_a_trial(monkeypatch, supported, wanted):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: supported)
+    monkeypatch.setattr(speed, "_try_precisions", None)
+    assert speed.precision(catalog.get("resnet18"), CUDA) == wanted
+    assert speed.precision(catalog.get("resnet18"), torch.device("mps")) == torch.float32
+
+
+# --- device
+
+
+def there(monkeypatch, *kinds):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in kinds)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in kinds)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "wanted"),
+    [(("cuda", "mps"), "cuda"), (("cuda",), "cuda"), (("mps",), "mps"), ((), "cpu")],
+    ids=lambda value: str(value),
+)
+def test_auto_prefers_cuda_then_mps_then_the_processor(monkeypatch, kinds, wanted):
+    there(monkeypatch, *kinds)
+    assert speed.device().type == wanted
+    assert speed.device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_said(monkeypatch, name):
+    there(monkeypatch)
+    with pytest.raises(RunError, match=f"device {name} is not available.*cpu or auto"):
+        speed.device(name)
+    assert speed.measure(catalog.get("resnet18"), name) is speed.measure(catalog.get("resnet18"), "cpu")
+
+
+@pytest.mark.parametrize("kind", ["cuda", "cpu", "mps"])
+def test_memory_is_pinned_for_cuda_alone(monkeypatch, kind):
+    asked = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: asked.append("pinned") or self)
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda self, device, non_blocking: asked.append((device.type, non_blocking)) or self
+    )
+    features._moved(torch.zeros(2), torch.device(kind))
+    assert asked == ["pinned"] * (kind == "cuda") + [(kind, True)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "supported", "precision", "wanted"),
+    [
+        ("cuda", True, "auto", torch.bfloat16),
+        ("cuda", True, "bfloat16", torch.bfloat16),
+        ("cuda", True, "float32", torch.float32),
+        ("cuda", False, "auto", torch.float32),
+        ("cpu", True, "auto", torch.float32),
+        ("cpu", True, "bfloat16", torch.float32),
+        ("mps", True, "auto", torch.float32),
+    ],
+)
+def test_learning_takes_a_lower_precision_on_cuda_alone(monkeypatch, kind, supported, precision, wanted):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: supported)
+    monkeypatch.setattr(
+        training, "autocast", lambda device, dtype: asked.append((device.type, dtype)) or contextlib.nullcontext()
+    )
+    training._on_gpu(torch.device(kind), Plan("resnet18", (), precision=precision))
+    assert asked == [(kind, wanted)]
+
+
+def test_float32_leaves_everything_as_it_is():
+    x = torch.randn(4, 4)
+    with speed.autocast(CPU, torch.float32):
+        assert not torch.is_autocast_enabled("cpu")
+        assert (x @ x).dtype == torch.float32
+    with speed.autocast(CPU, torch.bfloat16):
+        assert (x @ x).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("kind", ["cuda", "cpu"])
+def test_only_a_gpu_is_waited_for(monkeypatch, kind):
+    waited = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda: waited.append(1))
+    speed._wait(torch.device(kind))
+    assert len(waited) == (kind == "cuda")
+
+
+def test_times_are_the_best_of_several_rounds_after_a_first(monkeypatch):
+    clock = iter([0.0, 0.0, 9.0, 1.0, 3.0, 1.0, 2.0, 5.0, 9.0])  # the end, then each round's beginning and end
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(speed, "LEAST_SECONDS", 0.0)
+    assert speed._fastest([lambda: None]) == [1.0 / speed.BATCH]
