@@ -436,6 +436,7 @@ def test_files_that_vanish_meanwhile_are_named(zone, server, tmp_path):
 
 def test_the_zone_is_reached_and_used_by_keyboard(zone):
     page = zone.page
+    page.on("filechooser", lambda chooser: None)  # from now on choosers are caught, not only once one is waited for
     for _ in range(12):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.textContent") == "Choose a folder":

@@ -219,11 +219,11 @@ def test_as_many_right_as_before_is_not_enough(hard, tries, monkeypatch):
     assert (judged.kept, judged.before, judged.after) == (False, 0.5, 0.5)
 
 
-def test_what_is_kept_is_learned_again_from_all_photos_for_as_many_epochs(hard, tries, monkeypatch):
+def test_what_is_kept_is_learned_again_from_the_start_on_all_photos_for_as_many_epochs(hard, tries, monkeypatch):
     asked, repeat = [], training.repeat
 
     def watched(model, source, plan, phase, epochs, should_stop):
-        asked.append((source.photos.indices, epochs, tuple(model.learned())))
+        asked.append((source.photos.indices, epochs, model.learned()))
         return repeat(model, source, plan, phase, epochs, should_stop)
 
     monkeypatch.setattr(training, "repeat", watched)
@@ -231,6 +231,9 @@ def test_what_is_kept_is_learned_again_from_all_photos_for_as_many_epochs(hard, 
     plan = quick(hard, solver="auto")
     events, result, _ = train(hard, plan)
     ((indices, epochs, learned),) = asked
+    exact, pretrained = train(hard, replace(plan, solver="exact"))[1].best, loaded().state_dict()
+    for name, value in learned.items():
+        torch.testing.assert_close(value, (exact if name in exact else pretrained)[name], rtol=1e-3, atol=1e-4)
     split = plan.split(hard)
     assert sorted(indices) == sorted([*split.train, *split.validation])
     best = min(filter(is_tuning, events), key=lambda event: event.validation_loss)
@@ -260,6 +263,14 @@ def test_fine_tuning_that_diverges_is_dropped_and_the_exact_head_delivered(hard,
     assert run.report()["fine_tuned"] is False
     assert torch.equal(tail_of(run), tail_of(exact))
     torch.testing.assert_close(head_of(run), head_of(exact), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("mirror", ["on", "auto"])
+def test_what_is_fine_tuned_answers_for_the_mirror_image_too_only_where_that_was_asked_for(hard, tries, mirror):
+    tries(1.0)
+    _, result, _ = train(hard, quick(hard, solver="auto", mirror=mirror, **LIGHT))
+    assert result.facts["fine_tuned"]
+    assert result.mirror is result.facts["mirror"] is (mirror == "on")
 
 
 STOPS = {

@@ -278,5 +278,5 @@ def _fine_tune(
         result.best, result.best_epoch, result.accuracy = model.learned(), offset + state.best_epoch, after
         right = np.arange(len(outside)) < round(after * len(outside))
         compared = pools.comparison(right, fitted.instant[outside])
-        result.mirror = False  # fine-tuning was judged without it
-        result.facts |= {"fine_tuned": True, "mirror": False, "compared": compared}
+        result.mirror = plan.mirror == "on"  # what cross-validation found of the exact head says nothing of this one
+        result.facts |= {"fine_tuned": True, "mirror": result.mirror, "compared": compared}
