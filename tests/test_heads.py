@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from tlapp import heads
+from tlapp import heads, lbfgs
 from tlapp.heads import Choice, Features, Options
 
 N, VIEWS, CLASSES = 40, 3, 3
@@ -191,7 +191,7 @@ def test_several_logistic_problems_at_once_each_reach_the_optimum_of_scikit_lear
     weights = np.stack([np.ones(60), generator.uniform(0.1, 3, 60), generator.uniform(0, 1, 60) > 0.3]).astype(float)
     start = torch.zeros(3, 11, CLASSES)
     targets = torch.from_numpy(one_hot(labels)).float()
-    *_, (found, losses) = heads.minimise(x, targets, torch.from_numpy(weights).float(), l2, start)
+    *_, (found, losses) = lbfgs.minimise(x, targets, torch.from_numpy(weights).float(), l2, start)
     data = x.double().numpy()
     for problem, w, loss in zip(found.double().numpy(), weights, losses, strict=True):
         peer = LogisticRegression(C=1 / (l2 * w.sum()), tol=1e-8, max_iter=5000).fit(data, labels, sample_weight=w)
@@ -203,7 +203,7 @@ def test_several_logistic_problems_at_once_each_reach_the_optimum_of_scikit_lear
 def test_every_step_of_logistic_regression_lowers_the_loss():
     rows, labels = made(10, n=60)
     targets = torch.from_numpy(one_hot(labels)).float()
-    steps = heads.minimise(rows[0], targets, torch.ones(1, 60), 0.01, torch.zeros(1, 11, CLASSES))
+    steps = lbfgs.minimise(rows[0], targets, torch.ones(1, 60), 0.01, torch.zeros(1, 11, CLASSES))
     losses = [float(loss) for _, loss in steps]
     assert len(losses) > 5
     assert losses[0] < math.log(CLASSES)

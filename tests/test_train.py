@@ -12,7 +12,7 @@ import torch
 import torchvision
 from conftest import SIDES, fill, quick
 
-from tlapp import backbones, catalog, dataset, features
+from tlapp import backbones, catalog, dataset, features, optimizers
 from tlapp import train as training
 from tlapp.augment import Views
 from tlapp.errors import TrainingDiverged
@@ -482,7 +482,7 @@ def test_weight_decay_shrinks_weights_and_leaves_biases_and_batchnorm_alone(data
         model, _, state = learn(data, plan)
         norms.append(float(state.learned["head.linear.weight"].norm()))
         model.freeze(BUT_TOP)
-        groups = training._optimizer(model, plan, training.phases(plan, model)[-1]).param_groups
+        groups = optimizers.build(model, plan, training.phases(plan, model)[-1]).param_groups
         of_weights = {p.ndim > 1: group["weight_decay"] for group in groups for p in group["params"]}
         assert of_weights == {True: decay, False: 0.0}
     assert norms[1] < 0.9 * norms[0]
@@ -521,9 +521,9 @@ def test_label_smoothing_softens_what_is_learned(data):
 def test_rates_rise_from_zero_and_fall_along_a_cosine(settings, passed, factor):
     plan = Plan(catalog.INCLUDED, BLOCKS, epochs=8, **settings)
     head = training.Phase("head", 1, 8, len(BLOCKS), 0)
-    assert training.rate_factor(plan, head, passed) == pytest.approx(factor, abs=1e-6)
+    assert optimizers.rate_factor(plan, head, passed) == pytest.approx(factor, abs=1e-6)
     later = training.Phase("fine-tune", 5, 12, len(BLOCKS), 0)
-    assert training.rate_factor(plan, later, 4 + passed) == pytest.approx(factor, abs=1e-6), "each phase begins anew"
+    assert optimizers.rate_factor(plan, later, 4 + passed) == pytest.approx(factor, abs=1e-6), "each phase begins anew"
 
 
 def test_the_schedule_reaches_every_step_of_the_optimiser(data, monkeypatch):

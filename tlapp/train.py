@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from tlapp import optimizers
 from tlapp.backbones import Classifier
 from tlapp.errors import TrainingDiverged
 from tlapp.events import EpochFinished, Event, Progress
 from tlapp.features import PLAIN, Photos, Source, Stopped, Store, cache, deepen, draws, plan_cache
+from tlapp.optimizers import Phase
 from tlapp.plan import Plan
 from tlapp.pool import class_weights
 from tlapp.speed import Frozen, autocast, precision
@@ -42,18 +44,6 @@ class TrainState:
     best: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, Tensor] = field(default_factory=dict)
     stopped: bool = False
-
-
-@dataclass(frozen=True)
-class Phase:
-    """Epochs `first` to `last` in which the same parameters learn; `start` is the first block that runs."""
-
-    name: str
-    first: int
-    last: int
-    start: int
-    patience: int
-    head_is_fitted: bool = False
 
 
 def train(
@@ -122,8 +112,8 @@ def run_phase(
         state.best_loss, state.optimizer = math.inf, {}
     else:
         model.restore(state.learned)
-    optimizer = _optimizer(model, plan, phase)
-    _restore_optimizer(optimizer, model, state.optimizer)
+    optimizer = optimizers.build(model, plan, phase)
+    optimizers.restore(optimizer, model, state.optimizer)
     criterion = _criterion(plan, train_source.photos.labels, model.head.linear.out_features)
     seconds: list[float] = []
     while _is_on(phase, state):
@@ -134,7 +124,7 @@ def run_phase(
         seconds.append(max(time.monotonic() - started, 1e-9))
         is_best = loss < state.best_loss
         state.epoch, state.learned = epoch, model.learned()
-        state.optimizer = _optimizer_state(optimizer, model)
+        state.optimizer = optimizers.state_of(optimizer, model)
         if is_best:
             state.best_epoch, state.best_loss, state.best_accuracy = epoch, loss, accuracy
             state.best = state.learned
@@ -169,7 +159,9 @@ def _learn(
         if should_stop():
             raise Stopped
         for group in optimizer.param_groups:
-            group["lr"] = group["full_rate"] * rate_factor(plan, phase, epoch - 1 + step / len(all_positions))
+            group["lr"] = group["full_rate"] * optimizers.rate_factor(
+                plan, phase, epoch - 1 + step / len(all_positions)
+            )
         inputs, labels = source.batch(positions, epoch, device)
         with _on_gpu(device, plan):
             logits = model(inputs, source.start).float()
@@ -194,16 +186,6 @@ def _on_gpu(device: torch.device, plan: Plan) -> contextlib.AbstractContextManag
     lower = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     wanted = lower and plan.precision in ("auto", "bfloat16")
     return autocast(device, torch.bfloat16 if wanted else torch.float32)
-
-
-def rate_factor(plan: Plan, phase: Phase, passed: float) -> float:
-    """What the rates are multiplied by when `passed` epochs of the run (1.25: a quarter of the second) are over."""
-    since, length = passed - (phase.first - 1), phase.last - phase.first + 1
-    if since < plan.warm_up:
-        return (since + 1e-3) / plan.warm_up
-    if plan.schedule == "constant":
-        return 1.0
-    return (1 + math.cos(math.pi * (since - plan.warm_up) / max(length - plan.warm_up, 1e-9))) / 2
 
 
 def order(labels: Tensor, sampling: str, generator: torch.Generator) -> Tensor:
@@ -292,7 +274,7 @@ def repeat(
     model: Classifier, source: Source, plan: Plan, phase: Phase, epochs: int, should_stop: ShouldStop
 ) -> Iterator[Progress]:
     """The first epochs of a phase once more, on other photos, without choosing anything; may raise Stopped."""
-    optimizer = _optimizer(model, plan, phase)
+    optimizer = optimizers.build(model, plan, phase)
     criterion = _criterion(plan, source.photos.labels, model.head.linear.out_features)
     stage = "learning from all photos"
     yield Progress(stage, 0, epochs)
@@ -326,43 +308,3 @@ def _criterion(plan: Plan, labels: Tensor, n_classes: int) -> nn.Module:
     if plan.class_weighting == "balanced":
         weight = torch.from_numpy(class_weights(labels.numpy(), n_classes)).float()
     return nn.CrossEntropyLoss(weight=weight, label_smoothing=plan.label_smoothing)
-
-
-def _optimizer(model: Classifier, plan: Plan, phase: Phase) -> torch.optim.AdamW:
-    """AdamW: the head at its rate, each unfrozen block at the fine-tune rate, lower towards the input."""
-    groups = []
-
-    def add(module: nn.Module, rate: float) -> None:
-        parameters = [p for p in module.parameters() if p.requires_grad]
-        for weights in (True, False):
-            chosen = [p for p in parameters if (p.ndim > 1) == weights]
-            if chosen:
-                groups.append(
-                    {"params": chosen, "lr": rate, "full_rate": rate, "weight_decay": plan.weight_decay * weights}
-                )
-
-    add(model.head, plan.fine_tune_rate if phase.head_is_fitted else plan.head_rate)
-    if phase.name == "fine-tune":
-        rate = plan.fine_tune_rate
-        for name in reversed(list(model.blocks)):
-            if name not in model.frozen:
-                add(model.blocks[name], rate)
-                rate *= plan.rate_decay
-    return torch.optim.AdamW(groups)
-
-
-def _optimizer_state(optimizer: torch.optim.Optimizer, model: Classifier) -> dict[str, Tensor]:
-    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-    return {
-        f"{names[parameter]}|{key}": value.detach().cpu().clone()
-        for parameter, values in optimizer.state.items()
-        for key, value in values.items()
-    }
-
-
-def _restore_optimizer(optimizer: torch.optim.Optimizer, model: Classifier, state: dict[str, Tensor]) -> None:
-    parameters = dict(model.named_parameters())
-    for name, value in state.items():
-        parameter, _, key = name.rpartition("|")
-        target = parameters[parameter]
-        optimizer.state[target][key] = value.clone() if key == "step" else value.clone().to(target.device)
