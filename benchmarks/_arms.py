@@ -57,7 +57,7 @@ def ours(kind: str, known_machine: bool = False) -> Callable[[Folder, int, int |
     def arm(folder: Folder, seed: int, epochs: int | None) -> Work:
         workspace.home()
         if known_machine:
-            speed.precision(ENTRY, torch.device("cpu"))
+            speed.quickest(ENTRY, torch.device("cpu"))
         return functools.partial(work, folder, seed)
 
     def work(folder: Folder, seed: int) -> Model:

@@ -68,6 +68,14 @@ def test_learned_is_what_the_network_trains(name, first):
     assert estimate.learned(plan, 3) == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+@pytest.mark.parametrize(("depth", "several"), [("last", False), ("several", True), ("auto", True)])
+def test_an_exact_head_learns_of_as_many_features_as_it_may_see(depth, several):
+    entry = catalog.get("efficientnet_lite0")
+    model = backbones.build(entry, 3, several=several)
+    plan = Plan(entry.name, entry.block_names, solver="exact", depth=depth)
+    assert estimate.learned(plan, 3) == sum(p.numel() for p in model.head.linear.parameters())
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [

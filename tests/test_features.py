@@ -11,7 +11,7 @@ from tlapp import backbones, catalog, dataset, features
 from tlapp.augment import Views
 from tlapp.features import MIRRORED, PLAIN, Photos, Source, Stopped, Store, plan_cache
 from tlapp.plan import AUGMENTATIONS, Plan
-from tlapp.speed import Frozen
+from tlapp.speed import Frozen, Way
 
 RESNET = catalog.get("resnet18")
 LITE = catalog.get("efficientnet_lite0")
@@ -49,7 +49,7 @@ def model():
 
 def before(model, stop, start=0):
     """Blocks of the model as they run for the cache."""
-    return Frozen(model, start, stop, CPU, torch.float32)
+    return Frozen(model, start, stop, CPU, Way(torch.float32))
 
 
 def planned(prefix, entry=RESNET, n_train=100, n_validation=20, **settings):
@@ -93,7 +93,11 @@ def test_views_are_as_many_as_memory_and_disk_hold(cache_mb, disk_mb, views):
     assert made.on_disk is (views > 0 and disk_mb > 0)
     assert (", on the disk." in made.text) is made.on_disk
     assert ("6 did not fit" in made.text) is (0 < views < 6)
-    assert ("does not fit cache_mb" in made.text) is (views == 0)
+    assert ("fit cache_mb and disk_mb; every epoch draws fresh views" in made.text) is (views == 0)
+
+
+def test_an_exact_head_without_room_for_views_is_fitted_on_plain_ones():
+    assert "the head is fitted on plain views alone" in planned(5, solver="auto", cache_mb=0, disk_mb=0).text
 
 
 def test_half_as_many_bytes_a_number_hold_twice_as_many_views():

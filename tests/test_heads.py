@@ -261,12 +261,12 @@ def test_no_answer_is_certain_even_where_all_held_out_photos_are_told_apart(head
 
 
 @pytest.mark.parametrize("useful", [True, False])
-def test_more_features_win_only_where_they_clearly_help(useful):
-    few, labels = made(6, n=80, views=1, spread=3.0)
-    noise = torch.randn(1, 80, 6, generator=torch.Generator().manual_seed(0))
-    more = made(6, n=80, views=1, spread=0.3)[0] if useful else noise
-    found = choose(torch.cat([more, few], 2), labels, widths=[6, 12])
-    assert found.width == (12 if useful else 6)
+def test_more_features_win_only_where_they_help(useful):
+    few, labels = made(6, n=80, views=1, spread=2.0)
+    noise = 3 * torch.randn(1, 80, 40, generator=torch.Generator().manual_seed(0))
+    more = made(40, n=80, views=1, spread=0.3)[0] if useful else noise
+    found = choose(torch.cat([more, few], 2), labels, widths=[6, 46])
+    assert found.width == (46 if useful else 6)
 
 
 @pytest.mark.parametrize("useful", [True, False])

@@ -131,7 +131,7 @@ def start_long(page, folder):
     load(page, folder)
     set_numbers(page, **LONG)
     page.locator("#train").click()
-    page.locator("#status dd", has_text=re.compile(r"^[2-9]\d* of 9000")).wait_for()
+    page.locator("#status dd", has_text=re.compile(r"^([2-9]|\d\d+) of 9000")).wait_for()
 
 
 def own_runs(home):
@@ -183,7 +183,7 @@ def test_from_the_demo_set_to_a_tested_photo_by_mouse_alone(site, home):
     tab(site, "3 Results")
     cells = site.locator(".tl-confusion tbody td").all_inner_texts()
     assert sum(int(cell or 0) for cell in cells) == 24
-    assert "each held out once for choosing it" in site.locator("#score").inner_text()
+    assert "each held out while the head was chosen" in site.locator("#score").inner_text()
     assert {run.id, the_instant(home).id} <= set(site.locator("#runs").inner_text().split())
 
 
@@ -313,6 +313,7 @@ def test_the_end_of_the_instant_run_changes_nothing_that_the_person_chose(site, 
     load_path(site, folder)
     site.locator("#top-data", has_text="is being made").wait_for()
     tab(site, "2 Train")
+    site.locator("#why-not", has_text="Working out how long it takes").wait_for()  # what suits the photos is set
     choice(site, "preset", "Fine-tune the last block").check()
     until(lambda: learning(site) == ["top"], 30)
     choice(site, "aug-strength", "strong").check()
@@ -698,7 +699,7 @@ def test_an_auto_run_on_a_hundred_photos_says_what_became_of_fine_tuning(site, t
     became = "kept" if judged.kept else "dropped"
     site.locator("#status", has_text=f"Fine-tuning is {became}: ").wait_for()
     tab(site, "3 Results")
-    said = "on which fine-tuning was judged" if judged.kept else "each held out once for choosing it"
+    said = "on which fine-tuning was judged" if judged.kept else "each held out while the head was chosen"
     site.locator("#score", has_text=said).wait_for()
 
 

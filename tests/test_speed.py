@@ -11,10 +11,11 @@ from tlapp import backbones, catalog, features, speed
 from tlapp import train as training
 from tlapp.errors import RunError
 from tlapp.plan import Plan
-from tlapp.speed import Frozen
+from tlapp.speed import Frozen, Way
 
 pytestmark = pytest.mark.usefixtures("small_pictures")
 CPU = torch.device("cpu")
+FLOAT32 = Way(torch.float32)
 CUDA = torch.device("cuda")  # never there: what it is asked for is looked at, not done
 
 
@@ -36,10 +37,10 @@ def pictures(n=2):
 
 @pytest.fixture
 def untried():
-    """No precision was tried in this process."""
-    speed._quickest.cache_clear()
+    """No way was tried in this process."""
+    speed._times.cache_clear()
     yield
-    speed._quickest.cache_clear()
+    speed._times.cache_clear()
 
 
 @pytest.mark.parametrize("several", [False, True], ids=["last", "several"])
@@ -47,24 +48,24 @@ def untried():
 def test_the_frozen_part_computes_what_the_model_does(name, several):
     model = model_of(name, several)
     middle = model.n_blocks - model.entry.tail
-    first = Frozen(model, 0, middle, CPU, torch.float32)
-    last = Frozen(model, middle, model.n_blocks, CPU, torch.float32)
+    first = Frozen(model, 0, middle, CPU, FLOAT32)
+    last = Frozen(model, middle, model.n_blocks, CPU, FLOAT32)
     with torch.no_grad():
         wanted = model.run(pictures(), 0, middle)
         pooled = model.run(pictures(), 0, model.n_blocks)
     between = first(pictures())
     torch.testing.assert_close(between, wanted, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(last(between), pooled, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(Frozen(model, 0, model.n_blocks, CPU, torch.float32)(pictures()), last(between))
+    torch.testing.assert_close(Frozen(model, 0, model.n_blocks, CPU, FLOAT32)(pictures()), last(between))
     assert pooled.shape[1] == sum(model.head.widths)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in last.model.modules()), "not merged"
 
 
 def test_features_of_several_depths_can_be_had_from_a_model_of_one():
     one, more = model_of("resnet18"), model_of("resnet18", several=True)
-    wide = Frozen(one, 0, 5, CPU, torch.float32, several=True)(pictures())
-    assert torch.equal(wide, Frozen(more, 0, 5, CPU, torch.float32)(pictures()))
-    assert torch.equal(wide[:, -512:], Frozen(one, 0, 5, CPU, torch.float32)(pictures()))
+    wide = Frozen(one, 0, 5, CPU, FLOAT32, several=True)(pictures())
+    assert torch.equal(wide, Frozen(more, 0, 5, CPU, FLOAT32)(pictures()))
+    assert torch.equal(wide[:, -512:], Frozen(one, 0, 5, CPU, FLOAT32)(pictures()))
     assert wide.shape[1] == 512 + 256
 
 
@@ -74,7 +75,7 @@ def test_the_model_is_left_as_it_was_and_goes_its_own_way():
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
-    frozen = Frozen(model, 0, 5, CPU, torch.float32)
+    frozen = Frozen(model, 0, 5, CPU, FLOAT32)
     once = frozen(pictures())
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -87,68 +88,119 @@ def test_the_model_is_left_as_it_was_and_goes_its_own_way():
 
 
 def test_what_comes_out_has_no_gradient():
-    frozen = Frozen(model_of("resnet18"), 0, 5, CPU, torch.float32)
+    frozen = Frozen(model_of("resnet18"), 0, 5, CPU, FLOAT32)
     assert not frozen(pictures().requires_grad_()).requires_grad
 
 
 def test_a_lower_precision_is_kept_between_blocks_but_not_behind_the_last():
     model = model_of("resnet18")
-    assert Frozen(model, 0, 4, CPU, torch.bfloat16)(pictures()).dtype == torch.bfloat16
-    pooled = Frozen(model, 0, 5, CPU, torch.bfloat16)(pictures())
+    assert Frozen(model, 0, 4, CPU, Way(torch.bfloat16))(pictures()).dtype == torch.bfloat16
+    pooled = Frozen(model, 0, 5, CPU, Way(torch.bfloat16))(pictures())
     assert pooled.dtype == torch.float32
-    exact = Frozen(model, 0, 5, CPU, torch.float32)(pictures())
+    exact = Frozen(model, 0, 5, CPU, FLOAT32)(pictures())
     assert not torch.equal(pooled, exact)
     torch.testing.assert_close(pooled, exact, rtol=0.1, atol=0.1)
 
 
-# --- precision
+# --- the way it runs
+
+
+def test_the_order_in_memory_changes_nothing_but_the_last_digits():
+    model = model_of("resnet18")
+    contiguous = Frozen(model, 0, 3, CPU, Way(torch.float32, torch.contiguous_format))(pictures())
+    channels_last = Frozen(model, 0, 3, CPU, FLOAT32)(pictures())
+    assert contiguous.is_contiguous()
+    assert channels_last.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(contiguous, channels_last, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
 def test_the_precision_that_is_wanted_is_obeyed_and_none_is_tried(name, home, monkeypatch):
-    monkeypatch.setattr(speed, "_try_precisions", None)
+    monkeypatch.setattr(speed, "_try_ways", None)
     for device in (CPU, CUDA):
-        assert speed.precision(catalog.get("resnet18"), device, name) == getattr(torch, name)
-    assert not (home / "precision.json").exists()
+        assert speed.quickest(catalog.get("resnet18"), device, name) == Way(getattr(torch, name))
+    assert not (home / "quickest.json").exists()
 
 
-@pytest.mark.parametrize("found", ["float32", "bfloat16"])
-def test_the_quickest_precision_is_tried_once_and_kept_in_the_workspace(home, monkeypatch, untried, found):
+@pytest.mark.parametrize("found", speed.WAYS)
+def test_the_quickest_way_is_tried_once_and_kept_in_the_workspace(home, monkeypatch, untried, found):
     tried = []
-    monkeypatch.setattr(speed, "_try_precisions", lambda entry: tried.append(entry.name) or found)
+    times = {name: 2.0 if name == found else 10.0 for name in speed.WAYS}
+    monkeypatch.setattr(speed, "_try_ways", lambda entry: tried.append(entry.name) or times)
     entry = catalog.get("resnet18")
     for _ in range(2):
-        assert speed.precision(entry, CPU) == getattr(torch, found)
-    speed._quickest.cache_clear()  # as another process
-    assert speed.precision(entry, CPU) == getattr(torch, found)
+        assert speed.quickest(entry, CPU) == speed.WAYS[found]
+    speed._times.cache_clear()  # as another process
+    assert speed.quickest(entry, CPU) == speed.WAYS[found]
     assert tried == ["resnet18"]
-    (key, kept) = json.loads((home / "precision.json").read_text()).popitem()
-    assert kept == found
+    (key, kept) = json.loads((home / "quickest.json").read_text()).popitem()
+    assert kept == times
     assert all(word in key for word in ("resnet18", torch.__version__, "threads"))
-    speed.precision(catalog.get("resnet34"), CPU)
-    assert len(json.loads((home / "precision.json").read_text())) == 2
+    speed.quickest(catalog.get("resnet34"), CPU)
+    assert len(json.loads((home / "quickest.json").read_text())) == 2
     assert tried == ["resnet18", "resnet34"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"resnet18": 3}'])
-def test_a_damaged_note_of_the_precision_is_written_anew(home, monkeypatch, untried, content):
-    monkeypatch.setattr(speed, "_try_precisions", lambda entry: "float32")
-    home.mkdir(parents=True)
-    (home / "precision.json").write_bytes(content)
-    assert speed.precision(catalog.get("resnet18"), CPU) == torch.float32
-    assert "float32" in json.loads((home / "precision.json").read_text()).values()
+@pytest.mark.parametrize(("ms", "wanted"), [(9.0, torch.float32), (8.0, torch.bfloat16)])
+def test_a_lower_precision_must_be_clearly_faster(home, monkeypatch, untried, ms, wanted):
+    times = {name: ms if way.precision == torch.bfloat16 else 10.0 for name, way in speed.WAYS.items()}
+    monkeypatch.setattr(speed, "_try_ways", lambda entry: times)
+    assert speed.quickest(catalog.get("resnet18"), CPU).precision == wanted
 
 
-def test_a_trial_names_one_of_the_two():
-    assert speed._try_precisions(catalog.get("resnet18")) in ("float32", "bfloat16")
+def test_every_workspace_has_a_note_of_its_own(home, tmp_path, monkeypatch, untried):
+    monkeypatch.setattr(speed, "_try_ways", lambda entry: dict.fromkeys(speed.WAYS, 1.0))
+    for place in (home, tmp_path / "other"):
+        monkeypatch.setenv("TLAPP_HOME", str(place))
+        speed.quickest(catalog.get("resnet18"), CPU)
+        assert (place / "quickest.json").exists()
+
+
+NOTES = [b"", b"{", b"[]", b"\xff\xfe", b"3", b"{}", b'{"float32, channels last": 1.0}']
+
+
+@pytest.mark.parametrize("content", NOTES)
+def test_a_damaged_note_is_written_anew(home, monkeypatch, untried, content):
+    times = dict.fromkeys(speed.WAYS, 1.0)
+    monkeypatch.setattr(speed, "_try_ways", lambda entry: times)
+    speed.quickest(catalog.get("resnet18"), CPU)
+    note = home / "quickest.json"
+    key = next(iter(json.loads(note.read_text())))
+    for damaged in (content, json.dumps({key: content.decode("latin-1")}).encode(), b'{"%s": {}}' % key.encode()):
+        note.write_bytes(damaged)
+        speed._times.cache_clear()
+        assert speed.quickest(catalog.get("resnet18"), CPU) == FLOAT32
+        assert json.loads(note.read_text())[key] == times
+
+
+def test_a_trial_times_every_way():
+    times = speed._try_ways(catalog.get("resnet18"))
+    assert times.keys() == speed.WAYS.keys()
+    assert all(0 < ms < 60_000 for ms in times.values())
+
+
+def test_what_is_far_behind_is_run_no_more(monkeypatch):
+    clock, ran = [0.0], []
+    cost = dict(zip(speed.WAYS.values(), (0.010, 0.014, 0.016, 0.1), strict=True))
+
+    def run(frozen, x):
+        assert x.is_contiguous(memory_format=frozen.way.memory_format)
+        ran.append(frozen.way)
+        clock[0] += cost[frozen.way]
+
+    monkeypatch.setattr(Frozen, "__call__", run)
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
+    times = speed._try_ways(catalog.get("resnet18"))
+    assert list(times.values()) == pytest.approx([5.0, 7.0, 8.0, 50.0])
+    assert [ran.count(way) for way in cost] == [4, 4, 2, 2]
 
 
 @pytest.mark.parametrize(("supported", "wanted"), [(True, torch.bfloat16), (False, torch.float16)])
 def test_a_gpu_runs_in_the_half_precision_that_it_has_without_a_trial(monkeypatch, supported, wanted):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: supported)
-    monkeypatch.setattr(speed, "_try_precisions", None)
-    assert speed.precision(catalog.get("resnet18"), CUDA) == wanted
-    assert speed.precision(catalog.get("resnet18"), torch.device("mps")) == torch.float32
+    monkeypatch.setattr(speed, "_try_ways", None)
+    assert speed.quickest(catalog.get("resnet18"), CUDA) == Way(wanted)
+    assert speed.quickest(catalog.get("resnet18"), torch.device("mps")) == FLOAT32
 
 
 # --- device
@@ -175,7 +227,18 @@ def test_a_device_that_is_not_there_is_said(monkeypatch, name):
     there(monkeypatch)
     with pytest.raises(RunError, match=f"device {name} is not available.*cpu or auto"):
         speed.device(name)
-    assert speed.measure(catalog.get("resnet18"), name) is speed.measure(catalog.get("resnet18"), "cpu")
+    made = speed.measure(catalog.get("resnet18"), name)
+    assert speed.measure(catalog.get("resnet18"), "cpu") is made
+
+
+def test_a_backbone_is_timed_once(monkeypatch):
+    monkeypatch.setattr(speed, "_measured", {})
+    entry = catalog.get("resnet18")
+    assert not speed.is_measured(entry)
+    made = speed.measure(entry)
+    assert speed.is_measured(entry)
+    assert speed.measure(entry) is made
+    assert not speed.is_measured(catalog.get("resnet34"))
 
 
 @pytest.mark.parametrize("kind", ["cuda", "cpu", "mps"])

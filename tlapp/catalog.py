@@ -65,6 +65,11 @@ class Backbone:
         return tuple(range(len(self.blocks) - self.tail - 1, len(self.blocks)))
 
     @property
+    def depth_features(self) -> int:
+        """Length of the pooled outputs of `depths` side by side."""
+        return sum(self.blocks[i].channels for i in self.depths)
+
+    @property
     def before_tail(self) -> tuple[str, ...]:
         """Names of the blocks before the tail."""
         return self.block_names[: -self.tail]

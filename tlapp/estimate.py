@@ -93,9 +93,10 @@ def _trained(plan: Plan, n_train: int, n_validation: int, speed: Speed) -> float
 
 
 def learned(plan: Plan, n_classes: int) -> int:
-    """How many numbers a run of this plan learns: the head's and those of the blocks that are not frozen."""
+    """How many numbers a run of this plan learns at most: the head's and those of the blocks that are not frozen."""
     entry = catalog.get(plan.backbone)
-    return (entry.features + 1) * n_classes + sum(b.parameters for b in entry.blocks if b.name not in plan.frozen)
+    features = entry.features if plan.solver == "sgd" or plan.depth == "last" else entry.depth_features
+    return (features + 1) * n_classes + sum(b.parameters for b in entry.blocks if b.name not in plan.frozen)
 
 
 def in_words(seconds: float) -> str:

@@ -88,7 +88,7 @@ def plan_cache(entry: Backbone, plan: Plan, prefix: int, n_train: int, n_validat
     if prefix == 0:
         return CachePlan(0, "No block is frozen from the input on, so every epoch runs the whole network.")
     whole = prefix == len(entry.blocks)
-    pooled = entry.features if plan.solver == "sgd" else sum(entry.blocks[i].channels for i in entry.depths)
+    pooled = entry.features if plan.solver == "sgd" else entry.depth_features
     elements = pooled if whole else entry.blocks[prefix - 1].elements
     if elements > 3 * entry.crop**2 and prefix < len(entry.blocks) - entry.tail:
         return CachePlan(0, "The frozen part is too short to be worth caching; every epoch draws fresh views.")
@@ -97,7 +97,8 @@ def plan_cache(entry: Backbone, plan: Plan, prefix: int, n_train: int, n_validat
     room = plan.cache_mb + plan.disk_mb
     views = min(wanted, int((room / per_view - n_validation) / n_train))
     if views < 1:
-        return CachePlan(0, "One view of each photo does not fit cache_mb; every epoch draws fresh views.")
+        instead = "every epoch draws fresh views" if plan.solver == "sgd" else "the head is fitted on plain views alone"
+        return CachePlan(0, f"The views of each photo do not fit cache_mb and disk_mb; {instead}.")
     total = per_view * (views * n_train + n_validation)
     if plan.augmentation.is_off:
         exact = "exactly, as no view changes"

@@ -25,7 +25,7 @@ from tlapp.features import PLAIN, Photos, Stopped, Store, cache
 from tlapp.heads import Choice, Features, Options
 from tlapp.photos import Split
 from tlapp.plan import Plan
-from tlapp.speed import Frozen, precision
+from tlapp.speed import Frozen, quickest
 
 ShouldStop = Callable[[], bool]
 Get = Callable[[Sequence[int]], Tensor]
@@ -106,7 +106,7 @@ def plain_features(whole: Frozen, pool: Pool, plan: Plan, should_stop: ShouldSto
         large = yield from cache(whole, pool.photos, [PLAIN], True, should_stop, stage)
         return lambda places: large.get(0, places)
     weights = workspace.sha256(workspace.expand(plan.weights)) if plan.weights else whole.model.entry.weights_sha256
-    text = f"1 {plan.backbone} {weights} {whole.precision} {whole.device.type} {whole.model.depths}"
+    text = f"1 {plan.backbone} {weights} {whole.way} {whole.device.type} {whole.model.depths}"
     path = pool.photos.dataset.folder / f"features-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npy"
     known = np.full((n, width), np.nan, np.float32)
     with contextlib.suppress(OSError, ValueError, EOFError):
@@ -129,7 +129,7 @@ def plain_cached(
 ) -> Generator[Progress, None, Cached]:
     """Features of the plain views alone, of all depths. `model`: with its blocks as they came. May raise Stopped."""
     device = model.head.linear.weight.device
-    quick = precision(model.entry, device, plan.precision)
+    quick = quickest(model.entry, device, plan.precision)
     whole = Frozen(model, 0, model.n_blocks, device, quick, several=True)
     plain = yield from plain_features(whole, pool, plan, should_stop)
     return Cached(plain, None, 0, whole.model)

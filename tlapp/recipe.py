@@ -31,7 +31,7 @@ from tlapp.heads import Choice, Options
 from tlapp.photos import Split
 from tlapp.plan import Plan
 from tlapp.pool import Cached, Pool
-from tlapp.speed import Frozen, precision
+from tlapp.speed import Frozen, quickest
 from tlapp.train import Phase, ShouldStop, TrainState
 
 
@@ -130,7 +130,7 @@ def _cache(
 ) -> Generator[Progress, None, tuple[Cached, Store | None]]:
     """Features of all views; the inputs of the last stage too where it is to be fine-tuned."""
     entry, device, end = model.entry, model.head.linear.weight.device, model.n_blocks
-    quick = precision(entry, device, plan.precision)
+    quick = quickest(entry, device, plan.precision)
     model.renew_head(several=plan.depth != "last")
     n_validation = int(pool.is_validation.sum())
     start, what = cache_plan(entry, plan, len(pool.indices) - n_validation, n_validation, quick.itemsize)

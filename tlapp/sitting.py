@@ -68,7 +68,7 @@ def train_run(run: Run) -> None:
 
 def _caching(model: Classifier, plan: Plan, device: torch.device, split: Split) -> str:
     """What is computed once, in words."""
-    size = speed.precision(model.entry, device, plan.precision).itemsize
+    size = speed.quickest(model.entry, device, plan.precision).itemsize
     if plan.solver == "sgd":
         return features.plan_cache(model.entry, plan, model.prefix, len(split.train), len(split.validation), size).text
     return recipe.cache_plan(model.entry, plan, len(split.train), len(split.validation), size)[1].text

@@ -1,7 +1,7 @@
-"""How fast this machine runs a backbone: which precision is quickest, and what each block and a view cost.
+"""How fast this machine runs a backbone: in which precision and memory format, and what each block and a view cost.
 
-Measured on the machine, never assumed. The choice of precision is kept in the workspace, so that runs on one
-machine agree; times are measured once in a process. Knows no photos.
+Measured on the machine, never assumed. What the trial of precisions found is kept in the workspace, so that runs on
+one machine agree; times are measured once in a process. Knows no photos.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import copy
 import functools
 import itertools
 import json
+import math
 import platform
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +36,7 @@ BATCH = 8
 LEAST_SECONDS = 0.4
 WORTH = 1.2
 """How much faster a lower precision must be to be taken."""
+FAR_BEHIND = 1.5
 
 _one_at_a_time = threading.RLock()  # two measurements side by side would both come out slow
 
@@ -57,15 +60,27 @@ def autocast(device: torch.device, precision: torch.dtype) -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a frozen part runs: in which precision, and with which order of numbers in memory."""
+
+    precision: torch.dtype
+    memory_format: torch.memory_format = torch.channels_last
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a number that it puts out."""
+        return self.precision.itemsize
+
+
 class Frozen:
-    """Blocks of a model for running only, from `start` on: BatchNorm folded, gradients off, in one precision."""
+    """Blocks of a model for running only, from `start` on: BatchNorm folded, gradients off, run one way."""
 
     def __init__(
-        self, model: Classifier, start: int, stop: int, device: torch.device, precision: torch.dtype,
-        several: bool | None = None,
-    ) -> None:  # fmt: skip
+        self, model: Classifier, start: int, stop: int, device: torch.device, way: Way, several: bool | None = None
+    ) -> None:
         self.start, self.stop = start, stop
-        self.device, self.precision = device, precision
+        self.device, self.way = device, way
         blocks = copy.deepcopy(list(model.blocks.values())[start:stop])
         for block in blocks:
             backbones.fold(block.eval())
@@ -75,40 +90,57 @@ class Frozen:
         with seeded(0):  # its head is never used, but is drawn
             self.model = Classifier(model.entry, [*idle, *blocks, *rest], 1, several=several).eval()
         self.model.requires_grad_(False)
+        self.model.to(memory_format=way.memory_format)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Input of the first block → output of the last, pooled float32 where it is the backbone's last."""
-        with torch.no_grad(), autocast(self.device, self.precision):
-            return self.model.run(x.to(self.device, non_blocking=True), self.start, self.stop)
+        with torch.no_grad(), autocast(self.device, self.way.precision):
+            x = x.to(self.device, non_blocking=True).contiguous(memory_format=self.way.memory_format)
+            return self.model.run(x, self.start, self.stop)
 
 
-def precision(entry: Backbone, device: torch.device, wanted: str = "auto") -> torch.dtype:
-    """In what the frozen part of a backbone runs: as wanted, else what a timed trial on the device finds quickest."""
-    if wanted != "auto":
-        return getattr(torch, wanted)
+def quickest(entry: Backbone, device: torch.device, precision: str = "auto") -> Way:
+    """How the frozen part of a backbone runs: in this precision, else as a timed trial on the device finds quickest.
+
+    On a GPU without a trial: in its half precision, channels last.
+    """
+    if precision != "auto":
+        return Way(getattr(torch, precision))
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+        return Way(torch.bfloat16 if has_it else torch.float16)
     if device.type != "cpu":
-        return torch.float32
+        return Way(torch.float32)
     with _one_at_a_time:
-        return getattr(torch, _quickest(entry, torch.get_num_threads()))
+        times = _times(entry, torch.get_num_threads(), workspace.home() / "quickest.json")
+    best = min(times, key=lambda name: times[name] * (1 if name in EXACT else WORTH))
+    return WAYS[best]
+
+
+WAYS = {
+    f"{precision}, {name}": Way(getattr(torch, precision), memory_format)
+    for precision in ("float32", "bfloat16")
+    for name, memory_format in (("channels last", torch.channels_last), ("contiguous", torch.contiguous_format))
+}
+"""What is tried on a processor."""
+EXACT = [name for name, way in WAYS.items() if way.precision == torch.float32]
 
 
 @functools.cache
-def _quickest(entry: Backbone, threads: int) -> str:
-    """The processor's quickest precision, from the workspace if it was tried before."""
-    path = workspace.home() / "precision.json"
-    key = f"{entry.name}, torch {torch.__version__}, {platform.processor() or platform.machine()}, {threads} threads"
-    known = _tried(path).get(key)
-    if known in ("float32", "bfloat16"):
+def _times(entry: Backbone, threads: int, path: Path) -> dict[str, float]:
+    """Milliseconds per photo of each way, from the workspace if they were tried before."""
+    cpu = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    key = f"{entry.name}, torch {torch.__version__}, {cpu}, {threads} threads"
+    known = _noted(path).get(key)
+    if isinstance(known, dict) and known.keys() == WAYS.keys() and all(isinstance(ms, float) for ms in known.values()):
         return known
-    found = _try_precisions(entry)
+    found = _try_ways(entry)
     with contextlib.suppress(OSError):
-        workspace.write_atomic(path, json.dumps({**_tried(path), key: found}, indent=1).encode())
+        workspace.write_atomic(path, json.dumps({**_noted(path), key: found}, indent=1).encode())
     return found
 
 
-def _tried(path: Path) -> dict[str, str]:
+def _noted(path: Path) -> dict[str, Any]:
     """What was found before; nothing where the note is missing or damaged."""
     with contextlib.suppress(OSError, ValueError):
         found = json.loads(path.read_bytes())
@@ -117,20 +149,20 @@ def _tried(path: Path) -> dict[str, str]:
     return {}
 
 
-def _try_precisions(entry: Backbone) -> str:
-    """Time both on a few photos in turn; the first round warms up."""
-    cpu = torch.device("cpu")
-    model = backbones.build(entry, 2).to(memory_format=torch.channels_last)
-    x = torch.zeros(2, 3, entry.crop, entry.crop).contiguous(memory_format=torch.channels_last)
-    both = {name: Frozen(model, 0, model.n_blocks, cpu, getattr(torch, name)) for name in ("float32", "bfloat16")}
-    best = dict.fromkeys(both, float("inf"))
+def _try_ways(entry: Backbone) -> dict[str, float]:
+    """Time all on two photos in turn, after a round to warm up; what is far behind after one round is left at that."""
+    n, model = 2, backbones.build(entry, 2)
+    x = torch.zeros(n, 3, entry.crop, entry.crop)
+    runs = {name: Frozen(model, 0, model.n_blocks, torch.device("cpu"), way) for name, way in WAYS.items()}
+    inputs = {name: x.contiguous(memory_format=way.memory_format) for name, way in WAYS.items()}
+    best = dict.fromkeys(runs, math.inf)
     for turn in range(4):
-        for name, frozen in both.items():
+        for name in [name for name in runs if best[name] <= FAR_BEHIND * min(best.values())]:
             started = time.perf_counter()
-            frozen(x)
+            runs[name](inputs[name])
             if turn:
-                best[name] = min(best[name], time.perf_counter() - started)
-    return "bfloat16" if best["bfloat16"] * WORTH < best["float32"] else "float32"
+                best[name] = min(best[name], 1000 * (time.perf_counter() - started) / n)
+    return {name: round(ms, 3) for name, ms in best.items()}
 
 
 @dataclass(frozen=True)
@@ -150,17 +182,31 @@ class Speed:
 def measure(entry: Backbone, name: str = "auto") -> Speed:
     """Time a backbone on a device ("auto", "cpu", "cuda", "mps"; one not there: the CPU), once in this process."""
     with _one_at_a_time:
-        try:
-            return _measure(entry, device(name))
-        except RunError:
-            return _measure(entry, device("cpu"))
+        key = entry, _there(name)
+        if key not in _measured:
+            _measured[key] = _measure(*key)
+        return _measured[key]
 
 
-@functools.cache
+def is_measured(entry: Backbone, name: str = "auto") -> bool:
+    """Whether `measure` answers at once."""
+    return (entry, _there(name)) in _measured
+
+
+_measured: dict[tuple[Backbone, torch.device], Speed] = {}
+
+
+def _there(name: str) -> torch.device:
+    try:
+        return device(name)
+    except RunError:
+        return device("cpu")
+
+
 def _measure(entry: Backbone, device: torch.device) -> Speed:
     model = backbones.build(entry, 2).eval()  # random weights are as fast
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    quick = precision(entry, device)
+    quick = quickest(entry, device)
     n = model.n_blocks
     views = Views(AUGMENTATIONS["light"], entry)
     photo = np.random.default_rng(0).integers(0, 256, (256, 340, 3), dtype=np.uint8)

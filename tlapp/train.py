@@ -23,7 +23,7 @@ from tlapp.features import PLAIN, Photos, Source, Stopped, Store, cache, deepen,
 from tlapp.optimizers import Phase
 from tlapp.plan import Plan
 from tlapp.pool import class_weights
-from tlapp.speed import Frozen, autocast, precision
+from tlapp.speed import Frozen, autocast, quickest
 
 ShouldStop = Callable[[], bool]
 
@@ -234,7 +234,7 @@ def _prepare(
 ) -> Generator[Progress, None, Sources]:
     """Training and validation inputs of each phase, cached as far as the plan's memory goes."""
     device = model.head.linear.weight.device
-    quick = precision(model.entry, device, plan.precision)
+    quick = quickest(model.entry, device, plan.precision)
     end, start = model.n_blocks, model.prefix
     what = plan_cache(model.entry, plan, start, len(train_photos), len(validation_photos), quick.itemsize)
     prefix = Frozen(model, 0, start, device, quick)

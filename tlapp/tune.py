@@ -174,7 +174,7 @@ class _Sweeper:
         ends = sorted(cut for cut in cuts if cut)
         if not ends:
             return {}
-        quick = speed.precision(self.entry, self.device, self.plan.precision)
+        quick = speed.quickest(self.entry, self.device, self.plan.precision)
         parts = [Frozen(self.model, a, b, self.device, quick) for a, b in itertools.pairwise([0, *ends])]
         kept: list[dict[int, Store]] = [{}, {}]
         size = sum(self.entry.blocks[cut - 1].elements for cut in ends) * quick.itemsize

@@ -76,7 +76,7 @@ def build_app() -> gr.Blocks:
         _then(test_title.select(lambda: None, None, None, **QUIET), tell_tops, list_models)
         for button, name in _ways(data_tab, live_tab, tops):
             button.click(lambda name=name: gr.Tabs(selected=name), None, tabs, **QUIET)
-        page.load(_device, None, device, **QUIET)
+        page.load(_device, None, device, **QUIET).then(_measure, None, None, **QUIET)
         page.load(None, js=KEEP_THEME)
         theme.click(None, js=SWITCH_THEME)
     for function in page.fns.values():
@@ -156,3 +156,10 @@ def _device() -> str:
     choice = catalog.choose()
     backbone = f"{choice.backbone.title}, {'included' if choice.backbone.included else 'weights here'}"
     return f'<p class="tl-device">{pieces.text(backbone)} · {pieces.text(jobs.device_words())}</p>'
+
+
+def _measure() -> None:
+    """Time the backbone while the person looks for photos; what each choice costs is then said at once."""
+    from tlapp import speed
+
+    speed.measure(catalog.choose().backbone)

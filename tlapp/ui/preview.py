@@ -5,13 +5,15 @@ Torch is imported when a preview is first asked for.
 
 from __future__ import annotations
 
+import dataclasses
+
 import gradio as gr
 
 from tlapp import catalog
 from tlapp.catalog import Backbone
 from tlapp.dataset import Dataset
 from tlapp.errors import UserError
-from tlapp.plan import WORTH_TUNING, Augmentation, Plan, tuning
+from tlapp.plan import WORTH_TUNING, Augmentation, Plan
 from tlapp.ui import pieces, shelf
 
 N_VIEWS = 8
@@ -59,11 +61,13 @@ def summary(found: Dataset | None, plan: Plan | UserError) -> tuple[str, gr.Butt
 
     sizes, speed = (len(split.train), len(split.validation)), estimate.probe(plan)
     tunes = recipe.tries_tuning(entry, plan, *sizes, speed.itemsize)
-    numbers = estimate.learned(tuning(plan) if tunes else plan, len(found.classes))
+    learns = dataclasses.replace(plan, frozen=entry.before_tail) if tunes else plan
+    numbers = estimate.learned(learns, len(found.classes))
+    up_to = "Up to " if tunes or (plan.solver != "sgd" and plan.depth == "auto") else ""
     time = estimate.in_words(estimate.seconds(plan, *sizes, len(split.test), speed))
     n = len(split.train) if plan.solver == "sgd" else len(split.train) + len(split.validation)
     line = (
-        f"{'Up to ' if tunes else ''}{numbers:,} numbers will be learned from {pieces.count(n, 'photo')}. "
+        f"{up_to}{numbers:,} numbers will be learned from {pieces.count(n, 'photo')}. "
         f"{time[0].upper()}{time[1:]} at most. {_verdict(plan, entry, len(split.train), tunes)}"
     )
     if not plan.weights and not catalog.weights_path(entry).is_file():

@@ -126,9 +126,7 @@ def _chosen_by(report: dict[str, Any]) -> str:
     seen = "features of several depths" if report["depth"] == "several" else "the last block's features"
     twice = ", each photo asked twice, mirrored too" if report["mirror"] else ""
     n = report["compared"]["n"]
-    return (
-        f"A {report['head']} head on {seen}{twice}. On {n} training photos, each held out once for choosing it: {best}."
-    )
+    return f"A {report['head']} head on {seen}{twice}. On {n} photos, each held out while the head was chosen: {best}."
 
 
 def _details(run: Run) -> str:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from tlapp import catalog, runs, workspace
 from tlapp import dataset as datasets
-from tlapp import runs, workspace
 from tlapp.dataset import Dataset
 from tlapp.errors import DataError, RunError
 from tlapp.events import (
@@ -132,17 +132,24 @@ def _seeded(plan: Plan) -> Plan:
     return dataclasses.replace(plan, split_seed=plan.seed if plan.split_seed is None else plan.split_seed)
 
 
-def wait_for_instant(seconds: float = 60) -> None:
-    """Wait until no instant run lives, so that the time of other work is not taken while it fills the processor."""
+def wait_for_instant(backbone: str, device: str, seconds: float = 60) -> None:
+    """Wait until no instant run lives, where this backbone has to be timed yet and would come out slow beside it."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        run = live()
-        try:
-            if run is None or not run.plan.is_instant:
-                return
-        except RunError:
+    while _makes_instant() and time.monotonic() < deadline:
+        from tlapp import speed
+
+        if speed.is_measured(catalog.get(backbone), device):
             return
         time.sleep(0.1)
+
+
+def _makes_instant() -> bool:
+    """Whether the run that trains now makes an instant model."""
+    run = live()
+    try:
+        return run is not None and run.plan.is_instant
+    except RunError:
+        return False
 
 
 def predictor(run: Run) -> Predictor:

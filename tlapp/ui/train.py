@@ -123,7 +123,8 @@ def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
         return [form.AUTO, 0, *_suggest(p, dataset), "", "", gr.Button("Train", interactive=False), wait]
 
     refreshes = Step(pieces.guarded(refresh), mine.dataset, [p.preset, p.photo, *p.suggested, p.tries.said, *p.told])
-    return Tab([refreshes, shows, Step(shelf.wait_for_instant, None, None), tells], [started])
+    waits = Step(shelf.wait_for_instant, [p.backbone, p.numbers["device"]], None)
+    return Tab([refreshes, shows, waits, tells], [started])
 
 
 def _preset(p: Parts, values: dict[Any, Any]) -> str | None:
