@@ -9,8 +9,9 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from tlapp import heads, lbfgs
-from tlapp.heads import Choice, Features, Options
+from tlapp import crossval, heads, lbfgs
+from tlapp.crossval import Options
+from tlapp.heads import Choice, Features
 
 N, VIEWS, CLASSES = 40, 3, 3
 
@@ -33,7 +34,7 @@ def made(width, n=N, views=VIEWS, spread=1.0, seed=0):
 def dealt(labels, seed=0):
     first = np.zeros(len(labels), dtype=bool)
     first[::5] = True
-    return heads.folds(labels, first, True, seed)
+    return crossval.folds(labels, first, True, seed)
 
 
 def weights_of(labels, kind):
@@ -46,12 +47,14 @@ def choice(head="ridge", width=8, l2=0.3, temperature=1.0):
 
 def choose(rows, labels, kind="even", **options):
     options = {"heads": ["ridge"], "widths": [rows.shape[2]], "mirror": [False], **options}
-    return heads.choose(features_of(rows), labels, dealt(labels), weights_of(labels, kind), CLASSES, Options(**options))
+    return crossval.choose(
+        features_of(rows), labels, dealt(labels), weights_of(labels, kind), CLASSES, Options(**options)
+    )
 
 
 def trial(rows, labels, kind="even", mirror=False):
     weights = weights_of(labels, kind)
-    return heads._Trial(features_of(rows), labels, dealt(labels), weights, CLASSES, mirror, lambda: None)
+    return crossval._Trial(features_of(rows), labels, dealt(labels), weights, CLASSES, mirror, lambda: None)
 
 
 def one_hot(labels):
@@ -79,8 +82,8 @@ def test_ridge_is_the_solution_of_scikit_learn(width, l2, kind):
 def test_ridge_in_dual_and_in_primal_form_gives_the_same_scores(kind):
     rows, labels = made(60)
     one = trial(rows, labels, kind, mirror=True)
-    dual, primal = one._dual(60, heads.RIDGE_L2), one._primal(60, heads.RIDGE_L2)
-    assert dual.shape == (len(heads.RIDGE_L2), 2, N, CLASSES)
+    dual, primal = one._dual(60, crossval.RIDGE_L2), one._primal(60, crossval.RIDGE_L2)
+    assert dual.shape == (len(crossval.RIDGE_L2), 2, N, CLASSES)
     torch.testing.assert_close(dual, primal, rtol=1e-3, atol=1e-3)
 
 
@@ -119,7 +122,7 @@ def test_held_out_scores_are_those_of_a_fit_that_never_saw_the_fold(head, width,
     weights, fold = weights_of(labels, kind), dealt(labels)
     one = trial(rows, labels, kind, mirror=True)
     scores = (one._ridge if head == "ridge" else one._logistic)(width, (0.3,))[0]
-    for k in range(heads.N_FOLDS):
+    for k in range(crossval.N_FOLDS):
         inside, out = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
         fitted = heads.fit(
             features_of(rows[:, inside]), labels[inside], weights[inside], CLASSES, choice(head, width, 0.3)
@@ -147,25 +150,25 @@ def test_fold_0_is_the_validation_part_and_the_others_are_dealt_by_class():
     labels = np.repeat([0, 1], [32, 12])
     first = np.zeros(44, dtype=bool)
     first[[0, 1, 2, 33]] = True
-    fold = heads.folds(labels, first, True, seed=3)
+    fold = crossval.folds(labels, first, True, seed=3)
     assert fold.dtype == np.int64
     assert np.array_equal(fold == 0, first)
     assert set(fold.tolist()) == {0, 1, 2, 3, 4}
     for label in (0, 1):
         counts = np.bincount(fold[labels == label], minlength=5)[1:]
         assert counts.max() - counts.min() <= 1
-    assert np.array_equal(fold, heads.folds(labels, first, True, seed=3))
-    assert not np.array_equal(fold, heads.folds(labels, first, True, seed=4))
+    assert np.array_equal(fold, crossval.folds(labels, first, True, seed=3))
+    assert not np.array_equal(fold, crossval.folds(labels, first, True, seed=4))
 
 
 def test_where_the_validation_photos_are_given_no_others_are_held_out():
     first = np.array([True, False, False, True])
-    fold = heads.folds(np.array([0, 1, 0, 1]), first, False, seed=0)
+    fold = crossval.folds(np.array([0, 1, 0, 1]), first, False, seed=0)
     assert fold.tolist() == [0, -1, -1, 0]
     rows, labels = made(8)
     first = np.arange(N) % 4 == 0
-    found = heads.choose(
-        features_of(rows), labels, heads.folds(labels, first, False, 0), np.ones(N), CLASSES,
+    found = crossval.choose(
+        features_of(rows), labels, crossval.folds(labels, first, False, 0), np.ones(N), CLASSES,
         Options(["ridge"], [8], [False]),
     )  # fmt: skip
     assert np.array_equal(np.isfinite(found.held_out).all(1), first)
@@ -288,9 +291,9 @@ def test_what_is_told_is_not_chosen():
 def test_logistic_regression_is_left_out_where_it_would_take_too_long(monkeypatch):
     rows, labels = made(8)
     asked = []
-    real = heads._Trial._logistic
-    monkeypatch.setattr(heads._Trial, "_logistic", lambda *args: asked.append(1) or real(*args))
-    monkeypatch.setattr(heads, "TOO_MUCH", 1)
+    real = crossval._Trial._logistic
+    monkeypatch.setattr(crossval._Trial, "_logistic", lambda *args: asked.append(1) or real(*args))
+    monkeypatch.setattr(crossval, "TOO_MUCH", 1)
     assert choose(rows, labels, heads=["ridge", "logistic"]).head == "ridge"
     assert not asked
     assert choose(rows, labels, heads=["logistic"]).head == "logistic"
@@ -308,8 +311,8 @@ def test_the_better_of_ridge_and_logistic_is_chosen():
 
 def test_logistic_regression_is_left_out_where_all_rows_would_take_too_much_memory(monkeypatch):
     rows, labels = made(8)
-    monkeypatch.setattr(heads, "TOO_LARGE", 4 * rows.numel() - 1)
-    monkeypatch.setattr(heads._Trial, "_logistic", None)
+    monkeypatch.setattr(crossval, "TOO_LARGE", 4 * rows.numel() - 1)
+    monkeypatch.setattr(crossval._Trial, "_logistic", None)
     assert choose(rows, labels, heads=["ridge", "logistic"]).head == "ridge"
 
 
@@ -318,6 +321,7 @@ def test_features_read_by_pieces_give_what_those_read_at_once_give(width, monkey
     rows, labels = made(width)
     whole = choose(rows, labels, heads=["ridge", "logistic"])
     monkeypatch.setattr(heads, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(crossval, "ROWS_AT_ONCE", 7)
     pieces = list(features_of(rows).pieces())
     assert [len(piece) for _, _, piece in pieces[:6]] == [7, 7, 7, 7, 7, 5]
     assert torch.equal(features_of(rows).all(), rows.reshape(-1, width))
@@ -348,5 +352,5 @@ def test_choosing_stops_when_it_is_asked_to(width):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        heads.choose(features_of(rows), labels, dealt(labels), np.ones(N), CLASSES, options, check)
+        crossval.choose(features_of(rows), labels, dealt(labels), np.ones(N), CLASSES, options, check)
     assert len(asked) == 4

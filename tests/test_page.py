@@ -10,7 +10,8 @@ from conftest import drop_on, fill, is_local, photo, quick, until
 
 from tlapp import catalog, dataset, demo, jobs, runs, tune, ui, workspace
 from tlapp.events import EpochFinished, Judged
-from tlapp.plan import SGD_ONLY, Augmentation
+from tlapp.plan import Augmentation
+from tlapp.settings import SGD_ONLY
 from tlapp.tune import Trial, Tuned
 from tlapp.ui import preview
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tlapp import catalog, dataset, plan
+from tlapp import catalog, dataset, plan, settings
 from tlapp.errors import PlanError
 
 RESNET = catalog.get("resnet18")
@@ -126,7 +126,7 @@ def test_an_exact_head_with_unfrozen_blocks_is_refused(solver):
         AUTO.with_settings({"solver": solver, "frozen": MOST})
 
 
-@pytest.mark.parametrize("setting", sorted(plan.SGD_ONLY))
+@pytest.mark.parametrize("setting", sorted(settings.SGD_ONLY))
 def test_settings_of_gradient_descent_are_refused_beside_an_exact_solver(setting):
     value = str(getattr(AUTO, setting))
     assert AUTO.with_settings({setting: value}).solver == "sgd"
@@ -135,7 +135,7 @@ def test_settings_of_gradient_descent_are_refused_beside_an_exact_solver(setting
             AUTO.with_settings({"solver": solver, setting: value})
 
 
-@pytest.mark.parametrize("setting", sorted(plan.EXACT_ONLY))
+@pytest.mark.parametrize("setting", sorted(settings.EXACT_ONLY))
 def test_settings_of_an_exact_head_are_refused_beside_gradient_descent(setting):
     value = str(getattr(AUTO, setting))
     for others in ({"solver": "sgd"}, {"epochs": "3"}, {"frozen": "none"}):
@@ -143,11 +143,11 @@ def test_settings_of_an_exact_head_are_refused_beside_gradient_descent(setting):
             AUTO.with_settings({setting: value, **others})
 
 
-@pytest.mark.parametrize("name", plan.CHOICES)
+@pytest.mark.parametrize("name", settings.CHOICES)
 def test_every_choice_is_held_to_its_words(name):
-    for value in plan.CHOICES[name]:
+    for value in settings.CHOICES[name]:
         assert getattr(plan.Plan("resnet18", ALL, **{name: value}), name) == value
-    with pytest.raises(PlanError, match=f"^{name} is `wild`; it must be {plan.CHOICES[name][0]} or "):
+    with pytest.raises(PlanError, match=f"^{name} is `wild`; it must be {settings.CHOICES[name][0]} or "):
         plan.Plan("resnet18", ALL, **{name: "wild"})
 
 
@@ -155,12 +155,12 @@ def test_every_number_has_a_range_and_every_word_its_choices():
     defaults = AUTO.to_dict()
     numbers = {name for name, value in defaults.items() if type(value) in (int, float)} - {"schema"}
     numbers |= {f"augmentation.{name}" for name in defaults["augmentation"]} | {"split_seed"}
-    assert set(plan.RANGES) == numbers
-    assert set(plan.CHOICES) == {name for name, value in defaults.items() if type(value) is str} - {
+    assert set(settings.RANGES) == numbers
+    assert set(settings.CHOICES) == {name for name, value in defaults.items() if type(value) is str} - {
         "backbone",
         "weights",
     }
-    assert set(defaults) >= plan.SGD_ONLY | plan.EXACT_ONLY
+    assert set(defaults) >= settings.SGD_ONLY | settings.EXACT_ONLY
 
 
 def test_the_instant_plan_is_an_exact_ridge_head_on_the_plain_view(make_folder):

@@ -205,7 +205,7 @@ def test_as_many_right_as_before_is_not_enough(hard, tries, monkeypatch):
     known = train(hard, quick(hard, solver="exact"))[1]
     assert known.accuracy < 1
     tries(0.5)
-    monkeypatch.setattr(recipe.heads, "folds", lambda labels, first, *_: np.where(first, 0, -1))
+    monkeypatch.setattr(recipe.pools.crossval, "folds", lambda labels, first, *_: np.where(first, 0, -1))
     real = recipe._fit
 
     def fitted_half(model, pool, *rest):

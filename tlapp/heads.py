@@ -1,14 +1,12 @@
-"""Linear heads fitted to their optimum on features: ridge and logistic regression, chosen by cross-validation.
+"""Linear heads fitted to their optimum on features, which come in views of photos: ridge and logistic regression.
 
-Features come in views of photos. Folds hold out whole photos, so that views of one never sit on both sides. What
-is chosen, chosen is by log loss on held-out photos after temperature scaling ("refine, then calibrate", Berta et
-al. 2025): a setting wins by telling classes apart, not by the scale of its scores. Knows no networks or files.
+What is fitted, `crossval` has chosen. Knows no networks or files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,15 +14,7 @@ from torch import Tensor
 
 from tlapp.lbfgs import minimise
 
-RIDGE_L2 = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-LOGISTIC_L2 = (1.0, 0.1, 0.01, 0.001)
-N_FOLDS = 5
-TOO_MUCH = 2e11
-TOO_LARGE = 1e8
-"""Logistic regression is left out of a free choice where its cross-validation would take more operations, or all rows
-more bytes."""
 ROWS_AT_ONCE = 1024
-_TEMPERATURES = torch.logspace(-2.5, 1.5, 81, dtype=torch.float64).tolist()
 
 
 class Features:
@@ -46,18 +36,6 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Options:
-    """What may be chosen. `heads`: of "ridge", "logistic"; `widths`: how many of the last features may be seen;
-    `mirror`: whether view 1, the mirror image of view 0, may be averaged with it; `l2`: 0: by cross-validation.
-    """
-
-    heads: Sequence[str]
-    widths: Sequence[int]
-    mirror: Sequence[bool]
-    l2: float = 0.0
-
-
-@dataclass(frozen=True)
 class Choice:
     """A kind of head, and what it gave on held-out photos.
 
@@ -76,233 +54,6 @@ class Choice:
     held_out: np.ndarray
 
 
-def folds(labels: np.ndarray, first: np.ndarray, others: bool, seed: int) -> np.ndarray:
-    """The fold of each photo, int64; -1: never held out.
-
-    Args:
-        labels: int64 (photos,).
-        first: bool (photos,), the photos of fold 0.
-        others: whether the remaining photos are dealt into four more folds, class by class.
-    """
-    result = np.where(first, 0, -1)
-    if others:
-        generator, dealt = np.random.default_rng(seed), 0
-        for label in np.unique(labels):
-            members = generator.permutation(np.flatnonzero(~first & (labels == label)))
-            result[members] = 1 + (dealt + np.arange(len(members))) % (N_FOLDS - 1)
-            dealt += len(members)
-    return result
-
-
-def choose(
-    features: Features,
-    labels: np.ndarray,
-    fold: np.ndarray,
-    weights: np.ndarray,
-    n_classes: int,
-    options: Options,
-    check: Callable[[], None] = lambda: None,
-) -> Choice:
-    """The head that does best on held-out photos.
-
-    Averaging with the mirror image must lower the loss by more than one standard error of the difference, as it
-    doubles the time of every answer; seeing more features costs nothing, and must lower it.
-
-    Args:
-        features: of all photos to learn from.
-        labels, fold, weights: int64, int64 and float64, each (photos,).
-        check: called between steps; what it raises ends the work.
-    """
-    trial = _Trial(features, labels, fold, weights, n_classes, any(options.mirror), check)
-    best, *doubled = min(
-        (trial.choices("ridge", width, options) for width in sorted(options.widths)),
-        key=lambda ways: ways[0].criterion,
-    )
-    if doubled and _clearly_better(doubled[0], best, labels):
-        best = doubled[0]
-    if "logistic" not in options.heads:
-        return best
-    size = 4 * features.n_views * features.n_photos * features.width
-    if "ridge" in options.heads and (size * n_classes * trial.n_folds * 60 > TOO_MUCH or size > TOO_LARGE):
-        return best
-    same = replace(options, mirror=[best.mirror])
-    (other,) = trial.choices("logistic", best.width, same)
-    return other if "ridge" not in options.heads or other.criterion < best.criterion else best
-
-
-def _clearly_better(one: Choice, other: Choice, labels: np.ndarray) -> bool:
-    """Whether the mean loss is lower by more than a standard error of the photos' differences."""
-    known = np.isfinite(one.held_out[:, 0])
-    difference = _losses(other.held_out[known], labels[known]) - _losses(one.held_out[known], labels[known])
-    return float(difference.mean()) > float(difference.std()) / max(1, len(difference)) ** 0.5
-
-
-def _losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12))
-
-
-class _Trial:
-    """Cross-validation of heads on the same photos and folds."""
-
-    def __init__(
-        self, features: Features, labels: np.ndarray, fold: np.ndarray, weights: np.ndarray, n_classes: int,
-        mirror: bool, check: Callable[[], None],
-    ) -> None:  # fmt: skip
-        self.features, self.labels, self.fold, self.check = features, labels, torch.from_numpy(fold), check
-        self.held = np.flatnonzero(fold >= 0)
-        self.folds = sorted(set(fold[self.held].tolist()))
-        self.n_folds, self.n_classes = len(self.folds), n_classes
-        self.asked = [0, 1] if mirror else [0]  # views that held-out photos are judged by
-        self.targets = _one_hot(labels, n_classes)
-        self.weights = torch.from_numpy(weights / weights.mean()).float()
-        self.mean = _mean(features, self.weights)
-        self._rows: Tensor | None = None
-
-    def choices(self, head: str, width: int, options: Options) -> list[Choice]:
-        """The best strength for each way of asking, plain and mirrored."""
-        strengths = (options.l2,) if options.l2 else RIDGE_L2 if head == "ridge" else LOGISTIC_L2
-        scores = {"ridge": self._ridge, "logistic": self._logistic}[head](width, strengths)
-        found = []
-        for mirror in options.mirror:
-            asked = scores.mean(1) if mirror else scores[:, 0]
-            tried = [self._calibrated(head, width, mirror, l2, asked[i]) for i, l2 in enumerate(strengths)]
-            found.append(min(tried, key=lambda choice: (choice.criterion, -choice.l2)))
-        return found
-
-    def _calibrated(self, head: str, width: int, mirror: bool, l2: float, scores: Tensor) -> Choice:
-        """`scores`: float (photos, classes), of which those of held-out photos count."""
-        known, labels = scores[self.held].double(), torch.from_numpy(self.labels[self.held])
-        weights = self.weights[self.held].double()
-        doubt = 1 / (len(labels) + 2)
-        best: tuple[float, float, Tensor] | None = None
-        for temperature in _TEMPERATURES:
-            log_odds = torch.log_softmax(known / temperature, 1)
-            right = log_odds[torch.arange(len(labels)), labels]
-            criterion = -float(weights @ ((1 - doubt) * right + doubt * log_odds.mean(1)) / weights.sum())
-            if best is None or criterion < best[0]:
-                best = criterion, temperature, log_odds
-        assert best is not None, "there are temperatures"
-        criterion, temperature, log_odds = best
-        loss = -float(weights @ log_odds[torch.arange(len(labels)), labels] / weights.sum())
-        held_out = np.full((len(self.labels), self.n_classes), np.nan)
-        held_out[self.held] = log_odds.exp().numpy()
-        return Choice(head, width, mirror, l2, temperature, loss, criterion, held_out)
-
-    def _all_rows(self) -> Tensor:
-        """float32 (views, photos, d), centred; read once."""
-        if self._rows is None:
-            f = self.features
-            self._rows = f.all().view(f.n_views, f.n_photos, f.width) - self.mean
-        return self._rows
-
-    def _ridge(self, width: int, strengths: Sequence[float]) -> Tensor:
-        """Held-out scores: (strengths, asked views, photos, classes)."""
-        few = self.features.n_views * self.features.n_photos <= width
-        return self._dual(width, strengths) if few else self._primal(width, strengths)
-
-    def _no_scores(self, strengths: Sequence[float]) -> Tensor:
-        return torch.zeros(len(strengths), len(self.asked), len(self.labels), self.n_classes)
-
-    def _without(self, k: int) -> tuple[Tensor, Tensor]:
-        """Weights of the photos, 0 for those of fold k, and the mean target of the others."""
-        inside = self.weights * (self.fold != k)
-        return inside, (inside @ self.targets) / inside.sum()
-
-    def _dual(self, width: int, strengths: Sequence[float]) -> Tensor:
-        """From the products of all rows with each other: for fewer rows than features."""
-        n_views, n, scores = self.features.n_views, len(self.labels), self._no_scores(strengths)
-        rows = self._all_rows()[..., -width:].reshape(-1, width).double()
-        products = rows @ rows.T
-        for k in self.folds:
-            self.check()
-            inside, base = self._without(k)
-            out, on = torch.nonzero(self.fold == k)[:, 0], torch.nonzero(inside.repeat(n_views))[:, 0]
-            weight = inside.repeat(n_views)[on].double()
-            share = weight / weight.sum()
-            to_mean = products[:, on] @ share  # products of every row with the mean of those inside
-            kernel = products[on][:, on] - to_mean[on] - to_mean[on, None] + share @ to_mean[on]
-            root = weight.sqrt()[:, None]
-            target = root * (self.targets - base).repeat(n_views, 1)[on]
-            for i, l2 in enumerate(strengths):
-                dual = root * _solve(root * kernel * root.T, l2 * float(weight.sum()), target)
-                for view in self.asked:
-                    asked = out + view * n
-                    centred = products[asked][:, on] - to_mean[on] - to_mean[asked, None] + share @ to_mean[on]
-                    scores[i, view, out] = (centred @ dual).float() + base
-        return scores
-
-    def _primal(self, width: int, strengths: Sequence[float]) -> Tensor:
-        """From the products of features with each other, which do not grow with the photos."""
-        grams = {k: torch.zeros(width, width) for k in (-1, *self.folds)}
-        sums = {k: torch.zeros(width, self.n_classes) for k in (-1, *self.folds)}
-        totals = {k: torch.zeros(width) for k in (-1, *self.folds)}
-        for _, first, piece in self.features.pieces():
-            self.check()
-            x, there = (piece - self.mean)[:, -width:], slice(first, first + len(piece))
-            for k in grams:
-                chosen = self.fold[there] == k
-                weighted = x[chosen] * self.weights[there][chosen, None]
-                grams[k] += weighted.T @ x[chosen]
-                sums[k] += weighted.T @ self.targets[there][chosen]
-                totals[k] += weighted.sum(0)
-        gram, right, total = (torch.stack(list(part.values())).sum(0) for part in (grams, sums, totals))
-        solutions = {}
-        for k in self.folds:
-            inside, base = self._without(k)
-            size = float(inside.sum()) * self.features.n_views
-            mean = (total - totals[k]) / size
-            system = gram - grams[k] - size * torch.outer(mean, mean)
-            target = right - sums[k] - (total - totals[k])[:, None] * base
-            for l2 in strengths:
-                self.check()
-                solution = _solve(system, l2 * size, target)
-                solutions[k, l2] = solution, base - mean @ solution
-        return self._asked(solutions, width, strengths)
-
-    def _asked(
-        self, solutions: dict[tuple[int, float], tuple[Tensor, Tensor]], width: int, strengths: Sequence[float]
-    ) -> Tensor:
-        """Scores of the held-out photos by the solutions of their folds, in one reading."""
-        scores = self._no_scores(strengths)
-        for view in self.asked:
-            for first in range(0, len(self.labels), ROWS_AT_ONCE):
-                last = min(first + ROWS_AT_ONCE, len(self.labels))
-                x = (self.features.read(view, first, last) - self.mean)[:, -width:]
-                for k in self.folds:
-                    out = self.fold[first:last] == k
-                    answers = [x[out] @ solutions[k, l2][0] + solutions[k, l2][1] for l2 in strengths]
-                    scores[:, view, first:last][:, out] = torch.stack(answers)
-        return scores
-
-    def _logistic(self, width: int, strengths: Sequence[float]) -> Tensor:
-        """Held-out scores: (strengths, asked views, photos, classes); all folds side by side, strongest L2 first."""
-        rows, n_views = self._all_rows()[..., -width:], self.features.n_views
-        insides = torch.stack([self._without(k)[0].repeat(n_views) for k in self.folds])
-        scores = self._no_scores(strengths)
-        x, y = rows.reshape(-1, width), self.targets.repeat(n_views, 1)
-        solution = torch.zeros(len(self.folds), width + 1, self.n_classes)
-        for i, l2 in enumerate(strengths):
-            for step, _ in minimise(x, y, insides, l2, solution, tolerance=1e-2, most=25):
-                self.check()
-                solution = step
-            for w, k in zip(solution, self.folds, strict=True):
-                out = self.fold == k
-                for view in self.asked:
-                    scores[i, view, out] = rows[view, out] @ w[:-1] + w[-1]
-        return scores
-
-
-def _solve(gram: Tensor, strength: float, target: Tensor) -> Tensor:
-    """(gram + strength · identity)⁻¹ target, of a symmetric gram; in float64 where that is nearly singular."""
-    system = gram + strength * torch.eye(len(gram), dtype=gram.dtype)
-    root, failed = torch.linalg.cholesky_ex(system)
-    if bool(failed):
-        least = 1e-9 * float(system.diagonal().mean()) + 1e-12
-        system = gram.double() + (strength + least) * torch.eye(len(gram), dtype=torch.float64)
-        root, target = torch.linalg.cholesky(system), target.double()
-    return torch.cholesky_solve(target, root).to(gram.dtype)
-
-
 def fit(
     features: Features, labels: np.ndarray, weights: np.ndarray, n_classes: int, choice: Choice
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -312,8 +63,8 @@ def fit(
     head takes a single step.
     """
     weight = torch.from_numpy(weights / weights.mean()).float()
-    targets = _one_hot(labels, n_classes)
-    mean = _mean(features, weight)[-choice.width :]
+    targets = one_hot(labels, n_classes)
+    mean = mean_of(features, weight)[-choice.width :]
     if choice.head == "ridge":
         steps = iter([_ridge_solution(features, targets, weight, mean, choice)])
     else:
@@ -331,14 +82,14 @@ def _ridge_solution(
         x = (features.all()[:, -choice.width :] - mean).double()
         root = weight.repeat(features.n_views).double().sqrt()[:, None]
         target = root * (targets - base).repeat(features.n_views, 1)
-        return (x.T @ (root * _solve((root * x) @ (root * x).T, strength, target))).float(), base
+        return (x.T @ (root * solve((root * x) @ (root * x).T, strength, target))).float(), base
     gram, right = torch.zeros(choice.width, choice.width), torch.zeros(choice.width, targets.shape[1])
     for _, first, piece in features.pieces():
         x, there = piece[:, -choice.width :] - mean, slice(first, first + len(piece))
         weighted = x * weight[there, None]
         gram += weighted.T @ x
         right += weighted.T @ (targets[there] - base)
-    return _solve(gram, strength, right), base
+    return solve(gram, strength, right), base
 
 
 def _logistic_steps(
@@ -351,11 +102,23 @@ def _logistic_steps(
         yield solution[0, :-1], solution[0, -1]
 
 
-def _one_hot(labels: np.ndarray, n_classes: int) -> Tensor:
+def solve(gram: Tensor, strength: float, target: Tensor) -> Tensor:
+    """(gram + strength · identity)⁻¹ target, of a symmetric gram; in float64 where that is nearly singular."""
+    system = gram + strength * torch.eye(len(gram), dtype=gram.dtype)
+    root, failed = torch.linalg.cholesky_ex(system)
+    if bool(failed):
+        least = 1e-9 * float(system.diagonal().mean()) + 1e-12
+        system = gram.double() + (strength + least) * torch.eye(len(gram), dtype=torch.float64)
+        root, target = torch.linalg.cholesky(system), target.double()
+    return torch.cholesky_solve(target, root).to(gram.dtype)
+
+
+def one_hot(labels: np.ndarray, n_classes: int) -> Tensor:
+    """int64 (photos,) → float32 (photos, classes)."""
     return torch.nn.functional.one_hot(torch.from_numpy(labels), n_classes).float()
 
 
-def _mean(features: Features, weights: Tensor) -> Tensor:
+def mean_of(features: Features, weights: Tensor) -> Tensor:
     """Weighted mean of all rows."""
     total = torch.zeros(features.width)
     for _, first, rows in features.pieces():

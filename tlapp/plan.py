@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from tlapp import catalog
 from tlapp.dataset import Dataset, Split
 from tlapp.errors import PlanError, printable
+from tlapp.settings import CHOICES, EXACT_ONLY, RANGES, SGD_ONLY, check_choice, check_range, check_types, parse
 
 SCHEMA = 1
 
@@ -141,8 +141,8 @@ class Plan:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _check_types(self.augmentation, "augmentation.")
+        check_types(self)
+        check_types(self.augmentation, "augmentation.")
         blocks = catalog.get(self.backbone).block_names
         unknown = [name for name in self.frozen if name not in blocks]
         if unknown:
@@ -152,17 +152,15 @@ class Plan:
             )
         object.__setattr__(self, "frozen", tuple(name for name in blocks if name in self.frozen))
         for name, allowed in CHOICES.items():
-            _choice(name, getattr(self, name), allowed)
+            check_choice(name, getattr(self, name), allowed)
         if self.solver != "sgd" and self.learning:
             raise PlanError(
                 f"The solver {self.solver} needs all blocks frozen, but {self.learning[0]} is not. Freeze all, or set "
                 "solver to sgd."
             )
-        for name, (low, high) in RANGES.items():
+        for name in RANGES:
             owner: Any = self.augmentation if name.startswith("augmentation.") else self
-            value = getattr(owner, name.rpartition(".")[2])
-            if value is not None and not (math.isfinite(value) and low <= value <= high):
-                raise PlanError(f"{name} is {value:g}; it must be from {low:g} to {high:g}.")
+            check_range(name, getattr(owner, name.rpartition(".")[2]))
         if self.test_fraction + self.validation_fraction > 0.8:
             raise PlanError("test_fraction and validation_fraction leave too few photos to train on; lower one.")
 
@@ -216,7 +214,7 @@ class Plan:
 
     def _with(self, key: str, text: str) -> Plan:
         if key == "augmentation":
-            _choice(key, text, tuple(AUGMENTATIONS))
+            check_choice(key, text, tuple(AUGMENTATIONS))
             return dataclasses.replace(self, augmentation=AUGMENTATIONS[text])
         if key == "frozen":
             return dataclasses.replace(self, frozen=read_frozen(self.backbone, text))
@@ -229,7 +227,7 @@ class Plan:
             near = difflib.get_close_matches(key, names, 1)
             hint = f"Did you mean {near[0]}?" if near else f"The settings are {', '.join(names)}."
             raise PlanError(f"There is no setting `{printable(key)}`. {hint}")
-        changed = dataclasses.replace(owner, **{name: _parse(key, text, types[name])})
+        changed = dataclasses.replace(owner, **{name: parse(key, text, types[name])})
         return dataclasses.replace(self, augmentation=changed) if prefix else changed
 
     def to_dict(self) -> dict[str, Any]:
@@ -264,62 +262,6 @@ class Plan:
         if not isinstance(values, dict):
             raise PlanError("This is not a plan that tlapp can read (not an object).")
         return cls.from_dict(values)
-
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "solver": ("auto", "exact", "sgd"),
-    "head": ("auto", "ridge", "logistic"),
-    "depth": ("auto", "last", "several"),
-    "mirror": ("auto", "on", "off"),
-    "schedule": ("constant", "cosine"),
-    "class_weighting": ("none", "balanced"),
-    "sampling": ("shuffled", "balanced"),
-    "batchnorm": ("fixed", "learned"),
-    "precision": ("auto", "float32", "bfloat16", "float16"),
-    "device": ("auto", "cpu", "cuda", "mps"),
-}
-
-SGD_ONLY = frozenset({
-    "head_rate", "fine_tune_rate", "rate_decay", "schedule", "warm_up", "epochs", "head_epochs", "batch_size",
-    "dropout", "weight_decay", "label_smoothing", "sampling", "batchnorm", "patience",
-})  # fmt: skip
-"""Settings that an exact head has no use for; fine-tuning by auto has its own."""
-
-EXACT_ONLY = frozenset({"head", "depth", "l2"})
-"""Settings that only an exact head has a use for."""
-
-RANGES: dict[str, tuple[float, float]] = {
-    "l2": (0, 1e4),
-    "views": (1, 64),
-    "test_fraction": (0.05, 0.5),
-    "validation_fraction": (0.05, 0.5),
-    "head_rate": (1e-7, 10),
-    "fine_tune_rate": (1e-7, 10),
-    "rate_decay": (0.01, 1),
-    "warm_up": (0, 1000),
-    "epochs": (1, 10_000),
-    "head_epochs": (0, 10_000),
-    "batch_size": (1, 1024),
-    "dropout": (0, 0.95),
-    "weight_decay": (0, 10),
-    "label_smoothing": (0, 0.9),
-    "patience": (0, 10_000),
-    "cache_mb": (0, 1_000_000),
-    "disk_mb": (0, 10_000_000),
-    "seed": (0, 2**31 - 1),
-    "split_seed": (0, 2**31 - 1),
-    "augmentation.crop": (0, 0.95),
-    "augmentation.horizontal_flip": (0, 1),
-    "augmentation.vertical_flip": (0, 1),
-    "augmentation.rotation": (0, 180),
-    "augmentation.zoom": (0, 0.9),
-    "augmentation.shift": (0, 0.9),
-    "augmentation.brightness": (0, 1),
-    "augmentation.contrast": (0, 1),
-    "augmentation.saturation": (0, 1),
-    "augmentation.blur": (0, 10),
-    "augmentation.erasing": (0, 1),
-}
 
 
 def suggest(dataset: Dataset, backbone: str = "auto") -> Plan:
@@ -377,34 +319,3 @@ def read_frozen(backbone: str, text: str) -> tuple[str, ...]:
     if text == "all":
         return catalog.get(backbone).block_names
     return tuple(name.strip() for name in text.split(",") if name.strip() and text != "none")
-
-
-def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise PlanError(f"{name} is `{printable(str(value))}`; it must be {' or '.join(allowed)}.")
-
-
-def _check_types(owner: Any, prefix: str = "") -> None:
-    """Hold every field to its declared type, since plans come from JSON files too."""
-    for f in dataclasses.fields(owner):
-        value, kind = getattr(owner, f.name), str(f.type)
-        right = {
-            "str": isinstance(value, str),
-            "int": isinstance(value, int) and not isinstance(value, bool),
-            "float": isinstance(value, int | float) and not isinstance(value, bool),
-            "int | None": value is None or (isinstance(value, int) and not isinstance(value, bool)),
-            "tuple[str, ...]": isinstance(value, tuple) and all(isinstance(name, str) for name in value),
-            "Augmentation": isinstance(value, Augmentation),
-        }[kind]
-        if not right:
-            raise PlanError(f"{prefix}{f.name} is {value!r}; it must be of type {kind}.")
-
-
-def _parse(key: str, text: str, kind: str) -> Any:
-    try:
-        if kind.startswith("int"):
-            return None if kind.endswith("None") and text.lower() == "none" else int(text)
-        return float(text) if kind == "float" else text
-    except ValueError:
-        wanted = "a number" if kind == "float" else "a whole number"
-        raise PlanError(f"{key} is `{printable(text)}`; it must be {wanted}.") from None

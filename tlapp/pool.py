@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tlapp import heads, workspace
+from tlapp import crossval, workspace
 from tlapp.augment import Views
 from tlapp.backbones import Classifier
+from tlapp.crossval import Options
 from tlapp.dataset import Dataset
 from tlapp.events import Progress
 from tlapp.features import PLAIN, Photos, Stopped, Store, cache
-from tlapp.heads import Choice, Features, Options
+from tlapp.heads import Choice, Features
 from tlapp.photos import Split
 from tlapp.plan import Plan
 from tlapp.speed import Frozen, quickest
@@ -42,7 +43,7 @@ class Pool:
         self.n_classes = len(dataset.classes)
         self.photos = Photos(dataset, self.indices, views, plan.seed)
         given = any(photo.side == "validation" for photo in dataset.photos)
-        self.fold = heads.folds(self.labels, self.is_validation, not given, plan.seed)
+        self.fold = crossval.folds(self.labels, self.is_validation, not given, plan.seed)
         self.weights = np.ones(len(self.indices))
         if plan.class_weighting == "balanced":
             self.weights = class_weights(self.labels, self.n_classes)[self.labels]
@@ -59,7 +60,7 @@ class Pool:
             if should_stop():
                 raise Stopped
 
-        return heads.choose(features, self.labels, self.fold, self.weights, self.n_classes, options, check)
+        return crossval.choose(features, self.labels, self.fold, self.weights, self.n_classes, options, check)
 
     def right(self, choice: Choice) -> np.ndarray:
         """Whether the head was right about each photo when it was held out: bool (photos,); False if it never was."""

@@ -23,11 +23,12 @@ from tlapp import train as training
 from tlapp.augment import Views
 from tlapp.backbones import Classifier
 from tlapp.catalog import Backbone
+from tlapp.crossval import Options
 from tlapp.dataset import Dataset
 from tlapp.errors import TrainingDiverged
 from tlapp.events import EpochFinished, Event, Judged, Progress, Trying
 from tlapp.features import MIRRORED, CachePlan, Photos, Source, Stopped, Store, cache, deepen, draws, plan_cache
-from tlapp.heads import Choice, Options
+from tlapp.heads import Choice
 from tlapp.photos import Split
 from tlapp.plan import Plan
 from tlapp.pool import Cached, Pool
@@ -171,14 +172,13 @@ def _fit(
     yield Progress("choosing the head", 0, 1)
     features, known = cached.of(np.arange(len(pool.indices))), pool.fold >= 0
     choice = pool.choose(features, _options(plan, features.n_views, model), should_stop)
-    events, without = _learning_curve(pool, cached, choice)
-    yield from events
+    n_steps, without = yield from _learning_curve(pool, cached, choice)
     *_, on_all = heads.fit(features, pool.labels, pool.weights, pool.n_classes, choice)
     set_head(model, on_all)
     right = pool.right(choice)
     instant = right if plan.is_instant else pools.instant_right(pool, cached, should_stop)
     result.accuracy = float(right[known].mean())
-    result.best, result.best_epoch, result.epochs = model.learned(), len(events), len(events)
+    result.best, result.best_epoch, result.epochs = model.learned(), n_steps, n_steps
     result.several, result.mirror = model.several, choice.mirror
     result.facts = {
         "head": choice.head, "depth": "several" if model.several else "last", "mirror": choice.mirror, "l2": choice.l2,
@@ -192,7 +192,8 @@ def fit_plain(model: Classifier, pool: Pool, plan: Plan, should_stop: ShouldStop
     cached = yield from pools.plain_cached(model, pool, plan, should_stop)
     options = Options(["ridge", "logistic"], [model.entry.features], [False])
     choice = pool.choose(cached.of(np.arange(len(pool.indices))), options, should_stop)
-    _, without = _learning_curve(pool, cached, choice)
+    inside = np.flatnonzero(pool.fold != 0)
+    *_, without = heads.fit(cached.of(inside), pool.labels[inside], pool.weights[inside], pool.n_classes, choice)
     return Fitted(without, pool.right(choice), pool.right(choice), choice.loss)
 
 
@@ -205,22 +206,21 @@ def _options(plan: Plan, n_views: int, model: Classifier) -> Options:
     return Options(kinds, widths, mirror, plan.l2)
 
 
-def _learning_curve(pool: Pool, cached: Cached, choice: Choice) -> tuple[list[EpochFinished], Linear]:
-    """A fit on all but fold 0, with the loss on both sides after every step; the head of the last step."""
+def _learning_curve(pool: Pool, cached: Cached, choice: Choice) -> Generator[EpochFinished, None, tuple[int, Linear]]:
+    """A fit on all but fold 0, told step by step with the loss on both sides; how many steps it took, and the head."""
     inside, outside = np.flatnonzero(pool.fold != 0), np.flatnonzero(pool.fold == 0)
     sides = [
         (cached.of(part, 1).all()[:, -choice.width :], torch.from_numpy(pool.labels[part]))
         for part in (inside, outside)
     ]
-    started = time.monotonic()
-    steps = list(heads.fit(cached.of(inside), pool.labels[inside], pool.weights[inside], pool.n_classes, choice))
-    seconds = max(time.monotonic() - started, 1e-6) / len(steps)
-    events = []
-    for step, head in enumerate(steps, 1):
+    step, started = 0, time.monotonic()
+    for head in heads.fit(cached.of(inside), pool.labels[inside], pool.weights[inside], pool.n_classes, choice):
+        step, seconds = step + 1, max(time.monotonic() - started, 1e-6)
         learned, held_out = (_figures(x, labels, head) for x, labels in sides)
-        speed = len(inside) / seconds
-        events.append(EpochFinished(step, len(steps), "head", *learned, *held_out, True, step, seconds, speed, None))
-    return events, steps[-1]
+        pace = len(inside) / seconds
+        yield EpochFinished(step, step, "head", *learned, *held_out, True, step, seconds, pace, None)
+        started = time.monotonic()
+    return step, head
 
 
 def _figures(x: Tensor, labels: Tensor, head: Linear) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from tlapp import catalog, plan, workspace
+from tlapp import catalog, settings, workspace
 from tlapp.catalog import Backbone
 from tlapp.errors import PlanError
 from tlapp.plan import AUGMENTATIONS, Augmentation, Plan
@@ -123,10 +123,11 @@ def fields_of(group: str) -> dict[str, Any]:
 def _field(setting: Setting) -> Any:
     name = setting.name
     default: Any = AUTO_SOLVER if name == "solver" else getattr(Plan, name)
-    if name in plan.CHOICES:
+    if name in settings.CHOICES:
         why = f"{setting.why} Default {default}."
-        return gr.Radio(list(plan.CHOICES[name]), value=default, label=setting.label, info=why, elem_id=f"set-{name}")
-    low, high = plan.RANGES[name]
+        choices = list(settings.CHOICES[name])
+        return gr.Radio(choices, value=default, label=setting.label, info=why, elem_id=f"set-{name}")
+    low, high = settings.RANGES[name]
     return gr.Number(
         default,
         label=setting.label,
@@ -167,11 +168,11 @@ def read_plan(values: dict[Any, Any], fields: dict[str, Any]) -> Plan:
     empty = next((name for name, value in given.items() if value is None), None)
     if empty:
         raise PlanError(f"{SETTINGS[empty].label if empty in SETTINGS else empty} is empty. Type a number.")
-    settings = {name: value for name, value in given.items() if not name.startswith("augmentation.")}
-    settings["augmentation"] = dataclasses.asdict(read_augmentation(values, fields))
-    settings["test_fraction"] = given["test_fraction"] / 100
-    settings["weights"] = weights_file(given["weights"])
-    return Plan.from_dict(settings)
+    chosen = {name: value for name, value in given.items() if not name.startswith("augmentation.")}
+    chosen["augmentation"] = dataclasses.asdict(read_augmentation(values, fields))
+    chosen["test_fraction"] = given["test_fraction"] / 100
+    chosen["weights"] = weights_file(given["weights"])
+    return Plan.from_dict(chosen)
 
 
 def weights_folder() -> Path:

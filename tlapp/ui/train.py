@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from tlapp import catalog, jobs, plan
+from tlapp import catalog, jobs, plan, settings
 from tlapp.dataset import Dataset
 from tlapp.errors import DataError, PlanError
 from tlapp.plan import AUGMENTATIONS, Plan
@@ -139,7 +139,7 @@ def _follow_setting(p: Parts, name: str, values: dict[Any, Any]) -> dict[Any, An
     solver, changed = p.numbers["solver"], dict[Any, Any]()
     if name == "solver" and values[solver] != "sgd":
         changed[p.blocks] = list(catalog.get(values[p.backbone]).block_names)
-    elif name in plan.SGD_ONLY and values[solver] != "sgd":
+    elif name in settings.SGD_ONLY and values[solver] != "sgd":
         changed[solver] = "sgd"
     elif name != "solver":
         return {p.preset: gr.skip()}
