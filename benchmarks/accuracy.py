@@ -69,12 +69,30 @@ def render(rows: list[Row], page: Path) -> None:
     """The section `accuracy` of the page, with its figure."""
     parts = [f"Made by `python -m benchmarks accuracy` on {_common.words(rows[-1]['machine'])}."]
     cases = list(dict.fromkeys((row["set"], row["draw"]) for row in rows))
-    cases.sort(key=lambda case: (case[0], case[1] if isinstance(case[1], int) else 0))
+    cases.sort(key=lambda case: (case[1] == "own", case[0], case[1] if isinstance(case[1], int) else 0))
+    parts += headline(rows, cases)
     for name, n in cases:
         parts += [f"**{title(name, n)}**", case_table([r for r in rows if (r["set"], r["draw"]) == (name, n)])]
     goals = _common.table(["target", "photos", "measured", "outcome"], targets(rows, cases))
     parts += [EXPLAINED, draw_figure(rows, cases, page), "**Targets** (differences in points)", goals]
     _common.write_section(page, "accuracy", "\n\n".join(parts))
+
+
+def headline(rows: list[Row], cases: list[tuple[str, int | str]]) -> list[str]:
+    """What counts most: on photos that are not from ImageNet, against heads and loops that are set up well."""
+    peers = ["logistic", "logistic unscaled", "strengthened"]
+    lines = []
+    for name, n in cases:
+        case = [row for row in rows if (row["set"], row["draw"]) == (name, n)]
+        for our in OURS if n != "own" else []:
+            mine = [row["accuracy"] for row in case if row["arm"] == our]
+            minus = [points(paired(marks(case, our), marks(case, peer))) for peer in peers]
+            if mine:
+                lines.append([f"{name}, {n}", _common.TITLES[our], percent(over_seeds(mine)), *minus])
+    if not lines:
+        return []
+    head = ["photos, per class to learn from", "arm", "accuracy, %", *(f"− {_common.TITLES[peer]}" for peer in peers)]
+    return [_common.table(head, lines)]
 
 
 EXPLAINED = (
