@@ -314,7 +314,7 @@ def test_the_end_of_the_instant_run_changes_nothing_that_the_person_chose(site, 
     load_path(site, folder)
     site.locator("#top-data", has_text="is being made").wait_for()
     tab(site, "2 Train")
-    site.locator("#why-not", has_text="Working out how long it takes").wait_for()  # what suits the photos is set
+    site.locator("#train:not([disabled])").wait_for()  # what suits the photos is set
     choice(site, "preset", "Fine-tune the last block").check()
     until(lambda: learning(site) == ["top"], 30)
     choice(site, "aug-strength", "strong").check()

@@ -5,15 +5,13 @@ Torch is imported when a preview is first asked for.
 
 from __future__ import annotations
 
-import dataclasses
-
 import gradio as gr
 
 from tlapp import catalog
 from tlapp.catalog import Backbone
 from tlapp.dataset import Dataset
 from tlapp.errors import UserError
-from tlapp.plan import WORTH_TUNING, Augmentation, Plan
+from tlapp.plan import WORTH_TUNING, Augmentation, Plan, tuning
 from tlapp.ui import pieces, shelf
 
 N_VIEWS = 8
@@ -61,8 +59,8 @@ def summary(found: Dataset | None, plan: Plan | UserError) -> tuple[str, gr.Butt
 
     sizes, speed = (len(split.train), len(split.validation)), estimate.probe(plan)
     tunes = recipe.tries_tuning(entry, plan, *sizes, speed.itemsize)
-    learns = dataclasses.replace(plan, frozen=entry.before_tail) if tunes else plan
-    numbers = estimate.learned(learns, len(found.classes))
+    tail = estimate.learned(tuning(plan), 0) if tunes else 0
+    numbers = estimate.learned(plan, len(found.classes)) + tail
     up_to = "Up to " if tunes or (plan.solver != "sgd" and plan.depth == "auto") else ""
     time = estimate.in_words(estimate.seconds(plan, *sizes, len(split.test), speed))
     n = len(split.train) if plan.solver == "sgd" else len(split.train) + len(split.validation)
