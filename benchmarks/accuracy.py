@@ -82,9 +82,9 @@ def headline(rows: list[Row], cases: list[tuple[str, int | str]]) -> list[str]:
     """What counts most: on photos that are not from ImageNet, against heads and loops that are set up well."""
     peers = ["logistic", "logistic unscaled", "strengthened"]
     lines = []
-    for name, n in cases:
+    for name, n in (case for case in cases if case[1] != "own"):
         case = [row for row in rows if (row["set"], row["draw"]) == (name, n)]
-        for our in OURS if n != "own" else []:
+        for our in OURS:
             mine = [row["accuracy"] for row in case if row["arm"] == our]
             minus = [points(paired(marks(case, our), marks(case, peer))) for peer in peers]
             if mine:

@@ -193,7 +193,7 @@ def fit_plain(model: Classifier, pool: Pool, plan: Plan, should_stop: ShouldStop
     options = Options(["ridge", "logistic"], [model.entry.features], [False])
     choice = pool.choose(cached.of(np.arange(len(pool.indices))), options, should_stop)
     inside = np.flatnonzero(pool.fold != 0)
-    *_, without = heads.fit(cached.of(inside), pool.labels[inside], pool.weights[inside], pool.n_classes, choice)
+    *_, without = _fitting(pool, cached, inside, choice)
     return Fitted(without, pool.right(choice), pool.right(choice), choice.loss)
 
 
@@ -214,13 +214,18 @@ def _learning_curve(pool: Pool, cached: Cached, choice: Choice) -> Generator[Epo
         for part in (inside, outside)
     ]
     step, started = 0, time.monotonic()
-    for head in heads.fit(cached.of(inside), pool.labels[inside], pool.weights[inside], pool.n_classes, choice):
+    for head in _fitting(pool, cached, inside, choice):
         step, seconds = step + 1, max(time.monotonic() - started, 1e-6)
         learned, held_out = (_figures(x, labels, head) for x, labels in sides)
         pace = len(inside) / seconds
         yield EpochFinished(step, step, "head", *learned, *held_out, True, step, seconds, pace, None)
         started = time.monotonic()
     return step, head
+
+
+def _fitting(pool: Pool, cached: Cached, places: np.ndarray, choice: Choice) -> Iterator[Linear]:
+    """The chosen head, step by step, on these photos of the pool."""
+    return heads.fit(cached.of(places), pool.labels[places], pool.weights[places], pool.n_classes, choice)
 
 
 def _figures(x: Tensor, labels: Tensor, head: Linear) -> tuple[float, float]:

@@ -90,7 +90,7 @@ def check_types(owner: Any, prefix: str = "") -> None:
             "float": isinstance(value, int | float) and not isinstance(value, bool),
             "int | None": value is None or (isinstance(value, int) and not isinstance(value, bool)),
             "tuple[str, ...]": isinstance(value, tuple) and all(isinstance(name, str) for name in value),
-            "Augmentation": dataclasses.is_dataclass(value),
+            "Augmentation": type(value).__name__ == kind,
         }[kind]
         if not right:
             raise PlanError(f"{prefix}{f.name} is {value!r}; it must be of type {kind}.")

@@ -113,7 +113,7 @@ def quickest(entry: Backbone, device: torch.device, precision: str = "auto") -> 
         return Way(torch.float32)
     with _one_at_a_time:
         times = _times(entry, torch.get_num_threads(), workspace.home() / "quickest.json")
-    best = min(times, key=lambda name: times[name] * (1 if name in EXACT else WORTH))
+    best = min(times, key=lambda name: times[name] * (1 if WAYS[name].precision == torch.float32 else WORTH))
     return WAYS[best]
 
 
@@ -123,7 +123,6 @@ WAYS = {
     for name, memory_format in (("channels last", torch.channels_last), ("contiguous", torch.contiguous_format))
 }
 """What is tried on a processor."""
-EXACT = [name for name, way in WAYS.items() if way.precision == torch.float32]
 
 
 @functools.cache

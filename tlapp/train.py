@@ -158,10 +158,9 @@ def _learn(
     for step, positions in enumerate(all_positions):
         if should_stop():
             raise Stopped
+        factor = optimizers.rate_factor(plan, phase, epoch - 1 + step / len(all_positions))
         for group in optimizer.param_groups:
-            group["lr"] = group["full_rate"] * optimizers.rate_factor(
-                plan, phase, epoch - 1 + step / len(all_positions)
-            )
+            group["lr"] = group["full_rate"] * factor
         inputs, labels = source.batch(positions, epoch, device)
         with _on_gpu(device, plan):
             logits = model(inputs, source.start).float()
