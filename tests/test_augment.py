@@ -228,12 +228,14 @@ def test_blur_takes_grain_away_and_keeps_the_light():
 
 def test_normalise_is_the_published_preprocessing():
     view = plain(photo(), LITE)
-    assert torch.allclose(Views(OFF, LITE).normalise(view), view / 127.5 - 1, atol=1e-6)
+    inputs = Views(OFF, LITE).normalise([view, view.flip(2)])
+    assert torch.allclose(inputs, torch.stack([view, view.flip(2)]) / 127.5 - 1, atol=1e-6)
+    assert inputs.is_contiguous(memory_format=torch.channels_last)
     from torchvision.models import ResNet18_Weights
 
     pixels = photo((256, 256))
     theirs = ResNet18_Weights.IMAGENET1K_V1.transforms()(Image.fromarray(pixels))
-    ours = Views(OFF, RESNET).normalise(plain(pixels))
+    (ours,) = Views(OFF, RESNET).normalise([plain(pixels)])
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
@@ -253,8 +255,8 @@ def test_training_learns_from_the_very_views_that_a_preview_draws(make_folder):
         inputs = photos.inputs([1, 0], draw)
         for row, index in zip(inputs, (1, 4), strict=True):
             preview = made.draw(data.pixels(index), view_seed(9, data.photos[index].sha256, draw))
-            assert torch.equal(row, made.normalise(preview))
-    assert torch.equal(photos.inputs([0], PLAIN)[0], made.normalise(made.plain(data.pixels(4))))
+            assert torch.equal(row, made.normalise([preview])[0])
+    assert torch.equal(photos.inputs([0], PLAIN), made.normalise([made.plain(data.pixels(4))]))
 
 
 def test_a_view_is_the_same_while_another_thread_builds_a_network(monkeypatch):

@@ -78,6 +78,25 @@ def test_ridge_is_the_solution_of_scikit_learn(width, l2, kind):
     np.testing.assert_allclose(found[1], wanted.intercept_, atol=1e-4)
 
 
+@pytest.mark.parametrize("strength", [1e2, 1.0, 1e-3, 1e-6, 0.0])
+def test_a_system_is_solved_however_weak_the_strength_and_its_matrix_is_left_alone(strength):
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(60, 40))).float()
+    gram, target = x.T @ x, x.T @ torch.ones(60, 2)
+    before = gram.clone()
+    one, other = heads.solve(gram, [strength, 50.0], target)
+    assert torch.equal(gram, before)
+    for found, l2 in ((one, strength), (other, 50.0)):
+        wanted = torch.linalg.solve(gram.double() + l2 * torch.eye(40), target.double()).float()
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_copies_of_a_feature_do_no_harm_however_weak_the_strength():
+    x = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
+    twice = torch.cat([x, x], 1)
+    found = heads.solve(twice.T @ twice, [1e-9], twice.T @ x[:, :1])[0]
+    torch.testing.assert_close(twice @ found, x[:, :1], rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("kind", ["even", "balanced"])
 def test_ridge_in_dual_and_in_primal_form_gives_the_same_scores(kind):
     rows, labels = made(60)

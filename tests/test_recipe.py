@@ -44,13 +44,17 @@ def hard(tmp_path):
 
 @pytest.fixture
 def tries(monkeypatch):
-    """Fine-tuning is tried with few photos, for few epochs. tries(accuracy): what its validation then gives."""
-    tuning, validate = plans.tuning, training._validate
+    """Fine-tuning is tried with few photos, for few epochs. tries(accuracy): so many are right, the first ones."""
+    tuning, judge = plans.tuning, training.judge
     monkeypatch.setattr(plans, "WORTH_TUNING", 8)
     monkeypatch.setattr(plans, "tuning", lambda plan: replace(tuning(plan), epochs=3))
 
     def arrange(accuracy):
-        monkeypatch.setattr(training, "_validate", lambda *args: (validate(*args)[0], accuracy))
+        def judged(model, source, *rest):
+            n = len(source.photos)
+            return judge(model, source, *rest)[0], torch.arange(n) < round(accuracy * n)
+
+        monkeypatch.setattr(training, "judge", judged)
 
     return arrange
 
@@ -174,7 +178,7 @@ def test_fine_tuning_is_tried_from_a_hundred_training_photos_on_and_by_auto_alon
 
 
 @pytest.mark.parametrize("accuracy", [1.0, 0.0], ids=["it helps", "it does not"])
-def test_fine_tuning_is_kept_only_if_more_validation_photos_are_right(hard, tries, accuracy):
+def test_fine_tuning_is_kept_only_if_clearly_more_validation_photos_are_right(hard, tries, accuracy):
     exact = jobs.start(hard, quick(hard, solver="exact"))
     watch(exact)
     tries(accuracy)
@@ -200,8 +204,24 @@ def test_fine_tuning_is_kept_only_if_more_validation_photos_are_right(hard, trie
         assert report["validation_accuracy"] == exact.report()["validation_accuracy"]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "kept"),
+    [
+        ("1111111111", "1111111111", False),
+        ("0111111111", "1111111111", False),
+        ("0011111111", "1111111111", True),
+        ("0001111111", "1110111111", False),
+        ("0000111111", "1111011111", True),
+        ("1111111111", "0011111111", False),
+    ],
+)
+def test_what_costs_more_must_be_better_by_more_than_chance(before, after, kept):
+    """One standard error of the difference on the same photos."""
+    was, now = (np.array(list(text)) == "1" for text in (before, after))
+    assert recipe._is_clearly_better(now, was) is kept
+
+
 def test_as_many_right_as_before_is_not_enough(hard, tries, monkeypatch):
-    """What costs more must do better."""
     known = train(hard, quick(hard, solver="exact"))[1]
     assert known.accuracy < 1
     tries(0.5)

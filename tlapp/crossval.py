@@ -7,6 +7,7 @@ classes apart, not by the scale of its scores. Knows no networks or files.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,7 +22,7 @@ RIDGE_L2 = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 LOGISTIC_L2 = (1.0, 0.1, 0.01, 0.001)
 N_FOLDS = 5
 TOO_MUCH = 2e11
-TOO_LARGE = 1e8
+TOO_LARGE = 5e7
 """Logistic regression is left out of a free choice where its cross-validation would take more operations, or all rows
 more bytes."""
 _TEMPERATURES = torch.logspace(-2.5, 1.5, 81, dtype=torch.float64).tolist()
@@ -137,15 +138,19 @@ class _Trial:
         known, labels = scores[self.held].double(), torch.from_numpy(self.labels[self.held])
         weights = self.weights[self.held].double()
         doubt = 1 / (len(labels) + 2)
-        best: tuple[float, float, Tensor] | None = None
-        for temperature in _TEMPERATURES:
-            log_odds = torch.log_softmax(known / temperature, 1)
+
+        @functools.cache
+        def tried(i: int) -> tuple[float, Tensor]:
+            """Criterion at temperature number i, and the log-odds."""
+            log_odds = torch.log_softmax(known / _TEMPERATURES[i], 1)
             right = log_odds[torch.arange(len(labels)), labels]
-            criterion = -float(weights @ ((1 - doubt) * right + doubt * log_odds.mean(1)) / weights.sum())
-            if best is None or criterion < best[0]:
-                best = criterion, temperature, log_odds
-        assert best is not None, "there are temperatures"
-        criterion, temperature, log_odds = best
+            return -float(weights @ ((1 - doubt) * right + doubt * log_odds.mean(1)) / weights.sum()), log_odds
+
+        first, last = 0, len(_TEMPERATURES) - 1  # the criterion, convex in 1 / temperature, has a single minimum
+        while first < last:
+            middle = (first + last) // 2
+            first, last = (first, middle) if tried(middle)[0] <= tried(middle + 1)[0] else (middle + 1, last)
+        (criterion, log_odds), temperature = tried(first), _TEMPERATURES[first]
         loss = -float(weights @ log_odds[torch.arange(len(labels)), labels] / weights.sum())
         held_out = np.full((len(self.labels), self.n_classes), np.nan)
         held_out[self.held] = log_odds.exp().numpy()
@@ -155,7 +160,7 @@ class _Trial:
         """float32 (views, photos, d), centred; read once."""
         if self._rows is None:
             f = self.features
-            self._rows = f.all().view(f.n_views, f.n_photos, f.width) - self.mean
+            self._rows = f.all().view(f.n_views, f.n_photos, f.width).sub_(self.mean)
         return self._rows
 
     def _ridge(self, width: int, strengths: Sequence[float]) -> Tensor:
@@ -163,8 +168,8 @@ class _Trial:
         few = self.features.n_views * self.features.n_photos <= width
         return self._dual(width, strengths) if few else self._primal(width, strengths)
 
-    def _no_scores(self, strengths: Sequence[float]) -> Tensor:
-        return torch.zeros(len(strengths), len(self.asked), len(self.labels), self.n_classes)
+    def _no_scores(self, n_strengths: int) -> Tensor:
+        return torch.zeros(n_strengths, len(self.asked), len(self.labels), self.n_classes)
 
     def _without(self, k: int) -> tuple[Tensor, Tensor]:
         """Weights of the photos, 0 for those of fold k, and the mean target of the others."""
@@ -173,75 +178,69 @@ class _Trial:
 
     def _dual(self, width: int, strengths: Sequence[float]) -> Tensor:
         """From the products of all rows with each other: for fewer rows than features."""
-        n_views, n, scores = self.features.n_views, len(self.labels), self._no_scores(strengths)
-        rows = self._all_rows()[..., -width:].reshape(-1, width).double()
+        n_views, n, scores = self.features.n_views, len(self.labels), self._no_scores(len(strengths))
+        rows = self._all_rows()[..., -width:].reshape(-1, width)
         products = rows @ rows.T
         for k in self.folds:
             self.check()
             inside, base = self._without(k)
-            out, on = torch.nonzero(self.fold == k)[:, 0], torch.nonzero(inside.repeat(n_views))[:, 0]
-            weight = inside.repeat(n_views)[on].double()
-            share = weight / weight.sum()
-            to_mean = products[:, on] @ share  # products of every row with the mean of those inside
-            kernel = products[on][:, on] - to_mean[on] - to_mean[on, None] + share @ to_mean[on]
-            root = weight.sqrt()[:, None]
+            weight = inside.repeat(n_views)
+            out, on = torch.nonzero(self.fold == k)[:, 0], torch.nonzero(weight)[:, 0]
+            size = float(weight.sum())
+            to_mean = products @ weight / size  # products of every row with the mean of those inside
+            offset = to_mean[on] - weight @ to_mean / size
+            root = weight[on].sqrt()[:, None]
+            kernel = products[on[:, None], on].sub_(offset).sub_(to_mean[on, None]).mul_(root).mul_(root.T)
             target = root * (self.targets - base).repeat(n_views, 1)[on]
-            for i, l2 in enumerate(strengths):
-                dual = root * solve(root * kernel * root.T, l2 * float(weight.sum()), target)
-                for view in self.asked:
-                    asked = out + view * n
-                    centred = products[asked][:, on] - to_mean[on] - to_mean[asked, None] + share @ to_mean[on]
-                    scores[i, view, out] = (centred @ dual).float() + base
+            duals = root * solve(kernel, [l2 * size for l2 in strengths], target)
+            for view in self.asked:
+                asked = out + view * n
+                centred = products[asked[:, None], on].sub_(offset).sub_(to_mean[asked, None])
+                scores[:, view, out] = centred @ duals + base
         return scores
 
     def _primal(self, width: int, strengths: Sequence[float]) -> Tensor:
         """From the products of features with each other, which do not grow with the photos."""
-        grams = {k: torch.zeros(width, width) for k in (-1, *self.folds)}
-        sums = {k: torch.zeros(width, self.n_classes) for k in (-1, *self.folds)}
-        totals = {k: torch.zeros(width) for k in (-1, *self.folds)}
+        parts = sorted(set(self.fold.tolist()))
+        held_out = [(i, k) for i, k in enumerate(parts) if k in self.folds]
+        grams = torch.zeros(len(parts), width, width)
+        sums, totals = torch.zeros(len(parts), width, self.n_classes), torch.zeros(len(parts), width)
         for _, first, piece in self.features.pieces():
             self.check()
             x, there = (piece - self.mean)[:, -width:], slice(first, first + len(piece))
-            for k in grams:
+            for i, k in enumerate(parts):
                 chosen = self.fold[there] == k
                 weighted = x[chosen] * self.weights[there][chosen, None]
-                grams[k] += weighted.T @ x[chosen]
-                sums[k] += weighted.T @ self.targets[there][chosen]
-                totals[k] += weighted.sum(0)
-        gram, right, total = (torch.stack(list(part.values())).sum(0) for part in (grams, sums, totals))
-        solutions = {}
-        for k in self.folds:
+                grams[i].addmm_(weighted.T, x[chosen])
+                sums[i] += weighted.T @ self.targets[there][chosen]
+                totals[i] += weighted.sum(0)
+        gram, right, total = grams.sum(0), sums.sum(0), totals.sum(0)
+        weights = torch.zeros(len(parts), len(strengths), width, self.n_classes)
+        biases = torch.zeros(len(parts), len(strengths), 1, self.n_classes)
+        for i, k in held_out:
+            self.check()
             inside, base = self._without(k)
             size = float(inside.sum()) * self.features.n_views
-            mean = (total - totals[k]) / size
-            system = gram - grams[k] - size * torch.outer(mean, mean)
-            target = right - sums[k] - (total - totals[k])[:, None] * base
-            for l2 in strengths:
-                self.check()
-                solution = solve(system, l2 * size, target)
-                solutions[k, l2] = solution, base - mean @ solution
-        return self._asked(solutions, width, strengths)
-
-    def _asked(
-        self, solutions: dict[tuple[int, float], tuple[Tensor, Tensor]], width: int, strengths: Sequence[float]
-    ) -> Tensor:
-        """Scores of the held-out photos by the solutions of their folds, in one reading."""
-        scores = self._no_scores(strengths)
+            mean = (total - totals[i]) / size
+            system = torch.sub(gram, grams[i], out=grams[i]).addr_(mean, mean, alpha=-size)
+            target = right - sums[i] - (total - totals[i])[:, None] * base
+            weights[i] = solve(system, [l2 * size for l2 in strengths], target)
+            biases[i] = (base - mean @ weights[i])[:, None]
+        scores = self._no_scores(len(strengths))
         for view in self.asked:
             for first in range(0, len(self.labels), ROWS_AT_ONCE):
                 last = min(first + ROWS_AT_ONCE, len(self.labels))
                 x = (self.features.read(view, first, last) - self.mean)[:, -width:]
-                for k in self.folds:
+                for i, k in held_out:
                     out = self.fold[first:last] == k
-                    answers = [x[out] @ solutions[k, l2][0] + solutions[k, l2][1] for l2 in strengths]
-                    scores[:, view, first:last][:, out] = torch.stack(answers)
+                    scores[:, view, first:last][:, out] = x[out] @ weights[i] + biases[i]
         return scores
 
     def _logistic(self, width: int, strengths: Sequence[float]) -> Tensor:
         """Held-out scores: (strengths, asked views, photos, classes); all folds side by side, strongest L2 first."""
         rows, n_views = self._all_rows()[..., -width:], self.features.n_views
         insides = torch.stack([self._without(k)[0].repeat(n_views) for k in self.folds])
-        scores = self._no_scores(strengths)
+        scores = self._no_scores(len(strengths))
         x, y = rows.reshape(-1, width), self.targets.repeat(n_views, 1)
         solution = torch.zeros(len(self.folds), width + 1, self.n_classes)
         for i, l2 in enumerate(strengths):

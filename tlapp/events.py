@@ -85,7 +85,7 @@ class Trying(Event):
 
 @dataclass(frozen=True)
 class Judged(Event):
-    """Fine-tuning is over: kept or not, by validation accuracy `before` and `after` it on `n` photos.
+    """Fine-tuning is over: kept if validation accuracy `after` it is clearly above that `before` it, on `n` photos.
 
     `after` is None where it diverged.
     """

@@ -44,8 +44,7 @@ class Photos:
 
     def inputs(self, positions: Sequence[int], draw: int) -> Tensor:
         """Views number `draw` (or `PLAIN`, `MIRRORED`) of these photos: float32 (batch, 3, crop, crop)."""
-        batch = torch.stack([self._view(int(self.indices[p]), draw) for p in positions])
-        return self.views.normalise(batch).contiguous(memory_format=torch.channels_last)
+        return self.views.normalise([self._view(int(self.indices[p]), draw) for p in positions])
 
     def _view(self, index: int, draw: int) -> Tensor:
         pixels = self.dataset.pixels(index)

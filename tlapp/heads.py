@@ -5,7 +5,7 @@ What is fitted, `crossval` has chosen. Knows no networks or files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,8 @@ from torch import Tensor
 from tlapp.lbfgs import minimise
 
 ROWS_AT_ONCE = 1024
+_SURE = 1e-6
+"""Share of the sum of eigenvalues that the strength must be for float32 to keep four digits of the solution."""
 
 
 class Features:
@@ -31,8 +33,11 @@ class Features:
                 yield view, first, self.read(view, first, min(first + ROWS_AT_ONCE, self.n_photos))
 
     def all(self) -> Tensor:
-        """float32 (views · photos, d), view by view."""
-        return torch.cat([rows for _, _, rows in self.pieces()])
+        """float32 (views · photos, d), view by view, in memory of its own."""
+        everything = torch.empty(self.n_views, self.n_photos, self.width)
+        for view, first, rows in self.pieces():
+            everything[view, first : first + len(rows)] = rows
+        return everything.view(-1, self.width)
 
 
 @dataclass(frozen=True)
@@ -79,38 +84,46 @@ def _ridge_solution(
     base = (weight @ targets) / weight.sum()
     strength = choice.l2 * float(weight.sum()) * features.n_views
     if features.n_views * features.n_photos <= choice.width:
-        x = (features.all()[:, -choice.width :] - mean).double()
-        root = weight.repeat(features.n_views).double().sqrt()[:, None]
+        root = weight.repeat(features.n_views).sqrt()[:, None]
+        x = features.all()[:, -choice.width :].sub_(mean).mul_(root)
         target = root * (targets - base).repeat(features.n_views, 1)
-        return (x.T @ (root * solve((root * x) @ (root * x).T, strength, target))).float(), base
+        return x.T @ solve(x @ x.T, [strength], target)[0], base
     gram, right = torch.zeros(choice.width, choice.width), torch.zeros(choice.width, targets.shape[1])
     for _, first, piece in features.pieces():
         x, there = piece[:, -choice.width :] - mean, slice(first, first + len(piece))
         weighted = x * weight[there, None]
         gram += weighted.T @ x
         right += weighted.T @ (targets[there] - base)
-    return solve(gram, strength, right), base
+    return solve(gram, [strength], right)[0], base
 
 
 def _logistic_steps(
     features: Features, targets: Tensor, weight: Tensor, mean: Tensor, choice: Choice
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    x = features.all()[:, -choice.width :] - mean
+    x = features.all()[:, -choice.width :].sub_(mean)
     start = torch.zeros(1, choice.width + 1, targets.shape[1])
     n_views = features.n_views
     for solution, _ in minimise(x, targets.repeat(n_views, 1), weight.repeat(n_views)[None], choice.l2, start):
         yield solution[0, :-1], solution[0, -1]
 
 
-def solve(gram: Tensor, strength: float, target: Tensor) -> Tensor:
-    """(gram + strength · identity)⁻¹ target, of a symmetric gram; in float64 where that is nearly singular."""
-    system = gram + strength * torch.eye(len(gram), dtype=gram.dtype)
-    root, failed = torch.linalg.cholesky_ex(system)
-    if bool(failed):
-        least = 1e-9 * float(system.diagonal().mean()) + 1e-12
-        system = gram.double() + (strength + least) * torch.eye(len(gram), dtype=torch.float64)
-        root, target = torch.linalg.cholesky(system), target.double()
-    return torch.cholesky_solve(target, root).to(gram.dtype)
+def solve(gram: Tensor, strengths: Sequence[float], target: Tensor) -> Tensor:
+    """(gram + strength · identity)⁻¹ target, for each strength: (strengths, *target's shape).
+
+    In float64 where float32 would lose digits. `gram` is symmetric, and left as it was; what it says below 1e-7 of its
+    eigenvalues' sum is rounding, so that no strength is taken to be less.
+    """
+    largest = float(gram.diagonal().sum())  # no eigenvalue is larger
+    if min(strengths) <= _SURE * largest and gram.dtype != torch.float64:
+        return solve(gram.double(), strengths, target.double()).to(gram.dtype)
+    solutions, root = target.new_empty(len(strengths), *target.shape), torch.empty_like(gram)
+    diagonal, kept = gram.diagonal(), gram.diagonal().clone()
+    for i, strength in enumerate(strengths):
+        diagonal += max(strength, 1e-7 * largest, 1e-12)
+        torch.linalg.cholesky(gram, out=root)  # memory of its own each time would fall to pieces
+        diagonal.copy_(kept)
+        solutions[i] = torch.cholesky_solve(target, root)
+    return solutions
 
 
 def one_hot(labels: np.ndarray, n_classes: int) -> Tensor:

@@ -72,7 +72,7 @@ class Plan:
         weights: path of a weights file for the backbone; empty: the published ones.
         frozen: blocks that do not learn, any set of the backbone's.
         solver: "exact": the head alone, fitted to its optimum on cached features. "auto": that, then fine-tuning of
-            the last stage, kept only if validation accuracy improves. "sgd": AdamW, whatever is frozen.
+            the last stage, kept only if validation accuracy clearly improves. "sgd": AdamW, whatever is frozen.
         head: of an exact fit: "ridge", "logistic", or "auto": whichever cross-validation prefers.
         depth: what an exact head sees: "last": the last block's features; "several": those of the last stage and
             what feeds it; "auto": several where cross-validation prefers them.

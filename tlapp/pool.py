@@ -107,7 +107,7 @@ def plain_features(whole: Frozen, pool: Pool, plan: Plan, should_stop: ShouldSto
         large = yield from cache(whole, pool.photos, [PLAIN], True, should_stop, stage)
         return lambda places: large.get(0, places)
     weights = workspace.sha256(workspace.expand(plan.weights)) if plan.weights else whole.model.entry.weights_sha256
-    text = f"1 {plan.backbone} {weights} {whole.way} {whole.device.type} {whole.model.depths}"
+    text = f"2 {plan.backbone} {weights} {whole.way} {whole.device.type} {whole.model.depths}"
     path = pool.photos.dataset.folder / f"features-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npy"
     known = np.full((n, width), np.nan, np.float32)
     with contextlib.suppress(OSError, ValueError, EOFError):

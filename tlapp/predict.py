@@ -57,8 +57,7 @@ class Predictor:
         rows = []
         device = self.model.head.linear.weight.device
         for first in range(0, len(photos), BATCH):
-            batch = torch.stack([self.views.plain(p) for p in photos[first : first + BATCH]])
-            inputs = self.views.normalise(batch).contiguous(memory_format=torch.channels_last).to(device)
+            inputs = self.views.normalise([self.views.plain(p) for p in photos[first : first + BATCH]]).to(device)
             with torch.inference_mode():
                 scores = self.model(inputs)
                 if self.model.mirror:

@@ -248,7 +248,7 @@ def _fine_tune(
     model: Classifier, pool: Pool, tail: Store, fitted: Fitted, plan: Plan, should_stop: ShouldStop,
     state: TrainState, result: Result,
 ) -> Iterator[Event]:  # fmt: skip
-    """Learn the last stage, from a head fitted without the validation photos; keep it if it does better on these."""
+    """Learn the last stage, from a head fitted without the validation photos; keep it if it is clearly better on them."""
     entry, offset, tuning = model.entry, result.epochs, plans.tuning(plan)
     start = model.n_blocks - entry.tail
     model.freeze(entry.before_tail)
@@ -263,25 +263,36 @@ def _fine_tune(
     epoch = training.time_epoch(model, sources[0], tuning)
     both = 2 + len(outside) * (1 + 1 / 3) / len(inside)  # once with validation, and once on all if it is kept
     yield Trying(", ".join(entry.block_names[start:]), tuning.epochs * epoch * both)
-    before, after = float(fitted.right[outside].mean()), 0.0
-    judged = Judged(False, before, None, len(outside))
+    right = before = fitted.right[outside]
+    judged = Judged(False, float(before.mean()), None, len(outside))
     set_head(model, fitted.without_validation)
     try:
         for event in training.run_phase(model, phase, sources, tuning, should_stop, state):
             number, best = event.epoch + offset, event.best_epoch + offset
             yield dataclasses.replace(event, epoch=number, epochs=event.epochs + offset, best_epoch=best)
-        result.epochs, after = offset + state.epoch, state.best_accuracy
-        judged = Judged(after > before, before, after, len(outside))
+        result.epochs = offset + state.epoch
+        model.restore(state.best)
+        right = training.judge(model, sources[1], tuning.batch_size, should_stop)[1].numpy()
+        judged = Judged(_is_clearly_better(right, before), float(before.mean()), float(right.mean()), len(outside))
         if judged.kept:
             model.restore(pristine)
             source = Source(pool.photos, start, tail)
             yield from training.repeat(model, source, tuning, phase, state.best_epoch, should_stop)
     except TrainingDiverged:
-        judged = Judged(False, before, None, len(outside))
+        judged = dataclasses.replace(judged, kept=False, after=None)
     yield judged
     if judged.kept:
-        result.best, result.best_epoch, result.accuracy = model.learned(), offset + state.best_epoch, after
-        right = np.arange(len(outside)) < round(after * len(outside))
+        result.best, result.best_epoch = model.learned(), offset + state.best_epoch
+        result.accuracy = float(right.mean())
         compared = pools.comparison(right, fitted.instant[outside])
         result.mirror = plan.mirror == "on"  # what cross-validation found of the exact head says nothing of this one
         result.facts |= {"fine_tuned": True, "mirror": result.mirror, "compared": compared}
+
+
+def _is_clearly_better(right: np.ndarray, before: np.ndarray) -> bool:
+    """Whether more of the same photos are right, by more than a standard error of the difference: bool (photos,) each.
+
+    A few photos more may be chance, above all of the best of several epochs.
+    """
+    won, lost = int((right & ~before).sum()), int((before & ~right).sum())
+    return won - lost > (won + lost) ** 0.5

@@ -205,10 +205,19 @@ def batches(order: Tensor, size: int) -> list[list[int]]:
 
 
 def _validate(model: Classifier, source: Source, batch_size: int, should_stop: ShouldStop) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy on the plain views, without smoothing or class weights."""
+    """Mean cross-entropy and accuracy."""
+    loss, right = judge(model, source, batch_size, should_stop)
+    return loss, float(right.double().mean())
+
+
+def judge(model: Classifier, source: Source, batch_size: int, should_stop: ShouldStop) -> tuple[float, Tensor]:
+    """Mean cross-entropy, without smoothing or class weights, and whether each photo is right: bool (photos,).
+
+    Raises Stopped, and TrainingDiverged where the loss is not finite.
+    """
     model.eval()
     device = model.head.linear.weight.device
-    total, right = 0.0, 0
+    total, right = 0.0, []
     for part in torch.arange(len(source.photos)).split(max(batch_size, 32)):
         if should_stop():
             raise Stopped
@@ -216,13 +225,13 @@ def _validate(model: Classifier, source: Source, batch_size: int, should_stop: S
         with torch.no_grad():
             logits = model(inputs, source.start)
         total += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
-        right += int((logits.argmax(1) == labels).sum())
+        right.append((logits.argmax(1) == labels).cpu())
     if not math.isfinite(total):
         raise TrainingDiverged(
             "The training diverged: the validation loss is no longer a finite number. Lower the learning rate and "
             "train again."
         )
-    return total / len(source.photos), right / len(source.photos)
+    return total / len(source.photos), torch.cat(right)
 
 
 Sources = dict[str, tuple[Source, Source]]

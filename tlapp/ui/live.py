@@ -193,8 +193,8 @@ def _verdict(record: Record) -> str:
     if judged.after is None:
         return "Fine-tuning diverged and is dropped."
     before, after = pieces.percent(judged.before), pieces.percent(judged.after)
-    kept = "kept" if judged.kept else "dropped"
-    return f"Fine-tuning is {kept}: {after} of the {judged.n} validation photos are right, {before} before it."
+    kept = "kept" if judged.kept else "dropped, as it is not clearly better"
+    return f"Fine-tuning is {kept}: {before} of the {judged.n} validation photos were right before it, {after} after."
 
 
 def _instant_is_better(record: Record) -> bool:

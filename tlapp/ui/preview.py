@@ -88,7 +88,9 @@ def _verdict(plan: Plan, entry: Backbone, n: int, tunes: bool) -> str:
             return (
                 f"The head is fitted exactly. From {WORTH_TUNING} training photos on, {tail} would be fine-tuned too."
             )
-        return f"The head is fitted exactly; then {tail} may learn too, which is kept only if validation improves."
+        return (
+            f"The head is fitted exactly; then {tail} may learn too, which is kept only if validation clearly improves."
+        )
     if plan.head_only and plan.solver == "exact":
         return "Feature extraction: fast, as the frozen part is computed once and the head is fitted exactly."
     if plan.head_only:
