@@ -29,6 +29,8 @@ from tlapp.runs import Run
 # On pictures as small as these, a second thread of torch only waits for the first.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+pytest_plugins = ["sites"]
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

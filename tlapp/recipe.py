@@ -248,7 +248,7 @@ def _fine_tune(
     model: Classifier, pool: Pool, tail: Store, fitted: Fitted, plan: Plan, should_stop: ShouldStop,
     state: TrainState, result: Result,
 ) -> Iterator[Event]:  # fmt: skip
-    """Learn the last stage, from a head fitted without the validation photos; keep it if it is clearly better on them."""
+    """Learn the last stage, from a head that never saw the validation photos; keep it if clearly better on these."""
     entry, offset, tuning = model.entry, result.epochs, plans.tuning(plan)
     start = model.n_blocks - entry.tail
     model.freeze(entry.before_tail)
