@@ -90,6 +90,17 @@ def test_a_system_is_solved_however_weak_the_strength_and_its_matrix_is_left_alo
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
 
 
+def test_rounding_does_not_outweigh_a_weak_strength():
+    """A matrix that float32 takes to be singular."""
+    basis = torch.linalg.qr(torch.randn(400, 400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).Q
+    gram = ((basis * torch.logspace(0, -9, 400, dtype=torch.float64)) @ basis.T).float()
+    strength = 3e-7 * float(gram.trace())
+    assert torch.linalg.cholesky_ex(gram + 1e-8 * torch.eye(400)).info > 0
+    target = (basis @ torch.ones(400, 1, dtype=torch.float64)).float()
+    wanted = torch.linalg.solve(gram.double() + strength * torch.eye(400), target.double()).float()
+    torch.testing.assert_close(heads.solve(gram, [strength], target)[0], wanted, rtol=1e-5, atol=1e-5 * wanted.norm())
+
+
 def test_copies_of_a_feature_do_no_harm_however_weak_the_strength():
     x = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
     twice = torch.cat([x, x], 1)

@@ -144,8 +144,7 @@ def test_an_auto_run_on_a_hundred_photos_says_what_became_of_fine_tuning(site, t
     site.locator("#what-learns", has_text="may learn too, which is kept only if validation clearly improves").wait_for()
     run = train_to_the_end(site, home)
     (judged,) = [event for event in run.events()[0] if isinstance(event, Judged)]
-    became = "kept" if judged.kept else "dropped"
-    site.locator("#status", has_text=f"Fine-tuning is {became}").wait_for()
+    site.locator("#status", has_text=judged.in_words()).wait_for()
     tab(site, "3 Results")
     said = "on which fine-tuning was judged" if judged.kept else "each held out while the head was chosen"
     site.locator("#score", has_text=said).wait_for()

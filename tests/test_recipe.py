@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import itertools
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from conftest import SIDES, fill, quick, seal, watch
 from safetensors.torch import load
 
 from tlapp import backbones, catalog, dataset, features, jobs, predict, recipe, speed
+from tlapp import events as records
 from tlapp import plan as plans
 from tlapp import pool as pools
 from tlapp import train as training
@@ -221,22 +223,58 @@ def test_what_costs_more_must_be_better_by_more_than_chance(before, after, kept)
     assert recipe._is_clearly_better(now, was) is kept
 
 
-def test_as_many_right_as_before_is_not_enough(hard, tries, monkeypatch):
-    known = train(hard, quick(hard, solver="exact"))[1]
-    assert known.accuracy < 1
-    tries(0.5)
-    monkeypatch.setattr(recipe.pools.crossval, "folds", lambda labels, first, *_: np.where(first, 0, -1))
+def test_one_photo_more_is_not_enough(hard, tries, monkeypatch):
+    tries(0.75)
     real = recipe._fit
 
     def fitted_half(model, pool, *rest):
         fitted = yield from real(model, pool, *rest)
-        places = np.flatnonzero(pool.is_validation)
-        fitted.right[places] = np.arange(len(places)) % 2 == 0
+        fitted.right[np.flatnonzero(pool.is_validation)] = [True, True, False, False]
         return fitted
 
     monkeypatch.setattr(recipe, "_fit", fitted_half)
-    (judged,) = of_kind(Judged, train(hard, quick(hard, solver="auto"))[0])
-    assert (judged.kept, judged.before, judged.after) == (False, 0.5, 0.5)
+    events, result, _ = train(hard, quick(hard, solver="auto"))
+    (judged,) = of_kind(Judged, events)
+    assert judged == Judged(False, 0.5, 0.75, 4)
+    assert result.facts["fine_tuned"] is False
+
+
+def test_fine_tuning_is_not_tried_where_hardly_a_photo_is_wrong(easy, tries):
+    tries(1.0)
+    events, result, _ = train(easy, quick(easy, solver="auto"))
+    assert of_kind(Judged, events) == [Judged(False, 1.0, None, 4)]
+    assert not of_kind(Trying, events)
+    assert not list(filter(is_tuning, events))
+    assert result.facts["fine_tuned"] is False
+
+
+@pytest.mark.parametrize(
+    ("judged", "words"),
+    [
+        (Judged(True, 0.775, 0.9, 40), "kept: 31 of the 40 validation photos were right before it, 36 after."),
+        (Judged(False, 0.5, 0.75, 4), "dropped, as it is not clearly better: 2 of the 4 .* right before it, 3 after."),
+        (Judged(False, 0.975, None, 40), "not tried: 39 of the 40 validation photos are right already."),
+        (Judged(False, 0.5, None, 40, diverged=True), "Fine-tuning diverged and is dropped."),
+    ],
+)
+def test_what_became_of_fine_tuning_is_said_in_a_sentence(judged, words):
+    assert re.search(words, judged.in_words())
+    assert records.from_json(records.to_json(judged)) == judged
+
+
+def test_fine_tuning_is_judged_by_its_best_epoch(hard, tries, monkeypatch):
+    tries(1.0)
+    seen = []
+
+    def worse_and_worse(model, source, *_):
+        seen.append(model.learned())
+        return float(len(seen)), torch.ones(len(source.photos), dtype=torch.bool)
+
+    monkeypatch.setattr(training, "judge", worse_and_worse)
+    train(hard, quick(hard, solver="auto"))
+    first, _, last, judged = seen
+    assert all(torch.equal(judged[name], value) for name, value in first.items())
+    assert not all(torch.equal(judged[name], value) for name, value in last.items())
 
 
 def test_what_is_kept_is_learned_again_from_the_start_on_all_photos_for_as_many_epochs(hard, tries, monkeypatch):
@@ -278,7 +316,7 @@ def test_fine_tuning_that_diverges_is_dropped_and_the_exact_head_delivered(hard,
     run = jobs.start(hard, quick(hard, solver="auto"))
     events = watch(run)
     (judged,) = of_kind(Judged, events)
-    assert (judged.kept, judged.after) == (False, None)
+    assert (judged.kept, judged.after, judged.diverged) == (False, None, True)
     assert isinstance(events[-1], RunFinished)
     assert run.report()["fine_tuned"] is False
     assert torch.equal(tail_of(run), tail_of(exact))

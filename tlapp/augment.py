@@ -24,7 +24,7 @@ GREY = 127
 class Views:
     """The views of photos that one backbone and one augmentation give.
 
-    All methods take uint8 (H, W, 3) RGB arrays as `images.load` gives them.
+    `plain` and `draw` take uint8 (H, W, 3) RGB arrays as `images.load` gives them.
     """
 
     def __init__(self, augmentation: Augmentation, backbone: Backbone) -> None:
@@ -35,7 +35,7 @@ class Views:
         self._std = torch.tensor(backbone.std).view(3, 1, 1) * 255
 
     def plain(self, pixels: np.ndarray) -> torch.Tensor:
-        """The centre of the photo, resized by Pillow: uint8 (3, crop, crop)."""
+        """The centre of the photo, resized by Pillow: uint8 (3, crop, crop), channels last in memory."""
         resized = images.resize(pixels, self.backbone.resize, self.backbone.interpolation)
         height, width = resized.shape[:2]
         crop = self.backbone.crop
@@ -49,8 +49,8 @@ class Views:
         with seeded(seed):
             return self._transform(_tensor(pixels))
 
-    def normalise(self, views: Sequence[torch.Tensor] | torch.Tensor) -> torch.Tensor:
-        """uint8 views (3, H, W) → network input: float32 (views, 3, H, W) with the backbone's mean and deviation.
+    def normalise(self, views: Sequence[torch.Tensor]) -> torch.Tensor:
+        """uint8 views (3, H, W), at least one → float32 (views, 3, H, W) with the backbone's mean and deviation.
 
         In channels-last memory, as the views of `plain` are already.
         """

@@ -139,18 +139,21 @@ class _Trial:
         weights = self.weights[self.held].double()
         doubt = 1 / (len(labels) + 2)
 
-        @functools.cache
-        def tried(i: int) -> tuple[float, Tensor]:
-            """Criterion at temperature number i, and the log-odds."""
-            log_odds = torch.log_softmax(known / _TEMPERATURES[i], 1)
-            right = log_odds[torch.arange(len(labels)), labels]
-            return -float(weights @ ((1 - doubt) * right + doubt * log_odds.mean(1)) / weights.sum()), log_odds
+        def log_odds_at(i: int) -> Tensor:
+            return torch.log_softmax(known / _TEMPERATURES[i], 1)
 
-        first, last = 0, len(_TEMPERATURES) - 1  # the criterion, convex in 1 / temperature, has a single minimum
+        @functools.cache
+        def criterion_at(i: int) -> float:
+            log_odds = log_odds_at(i)
+            right = log_odds[torch.arange(len(labels)), labels]
+            return -float(weights @ ((1 - doubt) * right + doubt * log_odds.mean(1)) / weights.sum())
+
+        first, last = 0, len(_TEMPERATURES) - 1  # convex in 1 / temperature, so there is a single minimum
         while first < last:
             middle = (first + last) // 2
-            first, last = (first, middle) if tried(middle)[0] <= tried(middle + 1)[0] else (middle + 1, last)
-        (criterion, log_odds), temperature = tried(first), _TEMPERATURES[first]
+            falls = criterion_at(middle) > criterion_at(middle + 1)
+            first, last = (middle + 1, last) if falls else (first, middle)
+        criterion, temperature, log_odds = criterion_at(first), _TEMPERATURES[first], log_odds_at(first)
         loss = -float(weights @ log_odds[torch.arange(len(labels)), labels] / weights.sum())
         held_out = np.full((len(self.labels), self.n_classes), np.nan)
         held_out[self.held] = log_odds.exp().numpy()
@@ -202,7 +205,6 @@ class _Trial:
     def _primal(self, width: int, strengths: Sequence[float]) -> Tensor:
         """From the products of features with each other, which do not grow with the photos."""
         parts = sorted(set(self.fold.tolist()))
-        held_out = [(i, k) for i, k in enumerate(parts) if k in self.folds]
         grams = torch.zeros(len(parts), width, width)
         sums, totals = torch.zeros(len(parts), width, self.n_classes), torch.zeros(len(parts), width)
         for _, first, piece in self.features.pieces():
@@ -215,25 +217,24 @@ class _Trial:
                 sums[i] += weighted.T @ self.targets[there][chosen]
                 totals[i] += weighted.sum(0)
         gram, right, total = grams.sum(0), sums.sum(0), totals.sum(0)
-        weights = torch.zeros(len(parts), len(strengths), width, self.n_classes)
-        biases = torch.zeros(len(parts), len(strengths), 1, self.n_classes)
-        for i, k in held_out:
+        solved = {}
+        for k in self.folds:
             self.check()
-            inside, base = self._without(k)
+            i, (inside, base) = parts.index(k), self._without(k)
             size = float(inside.sum()) * self.features.n_views
             mean = (total - totals[i]) / size
             system = torch.sub(gram, grams[i], out=grams[i]).addr_(mean, mean, alpha=-size)
             target = right - sums[i] - (total - totals[i])[:, None] * base
-            weights[i] = solve(system, [l2 * size for l2 in strengths], target)
-            biases[i] = (base - mean @ weights[i])[:, None]
+            weight = solve(system, [l2 * size for l2 in strengths], target)
+            solved[k] = weight, (base - mean @ weight)[:, None]
         scores = self._no_scores(len(strengths))
         for view in self.asked:
             for first in range(0, len(self.labels), ROWS_AT_ONCE):
                 last = min(first + ROWS_AT_ONCE, len(self.labels))
                 x = (self.features.read(view, first, last) - self.mean)[:, -width:]
-                for i, k in held_out:
+                for k, (weight, bias) in solved.items():
                     out = self.fold[first:last] == k
-                    scores[:, view, first:last][:, out] = x[out] @ weights[i] + biases[i]
+                    scores[:, view, first:last][:, out] = x[out] @ weight + bias
         return scores
 
     def _logistic(self, width: int, strengths: Sequence[float]) -> Tensor:

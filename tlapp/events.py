@@ -87,13 +87,24 @@ class Trying(Event):
 class Judged(Event):
     """Fine-tuning is over: kept if validation accuracy `after` it is clearly above that `before` it, on `n` photos.
 
-    `after` is None where it diverged.
+    `after` is None where it `diverged`, and where it was not tried, as `before` leaves too little to gain.
     """
 
     kept: bool
     before: float
     after: float | None
     n: int
+    diverged: bool = False
+
+    def in_words(self) -> str:
+        """A sentence for the person."""
+        if self.diverged:
+            return "Fine-tuning diverged and is dropped."
+        before = f"{round(self.before * self.n)} of the {self.n} validation photos"
+        if self.after is None:
+            return f"Fine-tuning is not tried: {before} are right already."
+        verdict = "kept" if self.kept else "dropped, as it is not clearly better"
+        return f"Fine-tuning is {verdict}: {before} were right before it, {round(self.after * self.n)} after."
 
 
 @dataclass(frozen=True)

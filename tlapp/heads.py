@@ -16,7 +16,7 @@ from tlapp.lbfgs import minimise
 
 ROWS_AT_ONCE = 1024
 _SURE = 1e-6
-"""Share of the sum of eigenvalues that the strength must be for float32 to keep four digits of the solution."""
+"""Share of the sum of eigenvalues below which rounding in float32 could outweigh a strength."""
 
 
 class Features:
@@ -110,19 +110,21 @@ def _logistic_steps(
 def solve(gram: Tensor, strengths: Sequence[float], target: Tensor) -> Tensor:
     """(gram + strength · identity)⁻¹ target, for each strength: (strengths, *target's shape).
 
-    In float64 where float32 would lose digits. `gram` is symmetric, and left as it was; what it says below 1e-7 of its
-    eigenvalues' sum is rounding, so that no strength is taken to be less.
+    `gram` is symmetric, and left as it was. What it says below 1e-7 of the sum of its eigenvalues is rounding, so that
+    no strength is taken to be less. Factorised in float64 where rounding could outweigh a strength.
     """
     largest = float(gram.diagonal().sum())  # no eigenvalue is larger
     if min(strengths) <= _SURE * largest and gram.dtype != torch.float64:
         return solve(gram.double(), strengths, target.double()).to(gram.dtype)
-    solutions, root = target.new_empty(len(strengths), *target.shape), torch.empty_like(gram)
+    root = torch.empty_like(gram).mT  # column by column, as LAPACK wants it: else it works on copies
+    solutions = target.new_empty(len(strengths), *target.shape)
     diagonal, kept = gram.diagonal(), gram.diagonal().clone()
     for i, strength in enumerate(strengths):
         diagonal += max(strength, 1e-7 * largest, 1e-12)
-        torch.linalg.cholesky(gram, out=root)  # memory of its own each time would fall to pieces
+        torch.linalg.cholesky(gram, out=root)
         diagonal.copy_(kept)
-        solutions[i] = torch.cholesky_solve(target, root)
+        half = torch.linalg.solve_triangular(root, target, upper=False)
+        solutions[i] = torch.linalg.solve_triangular(root.mT, half, upper=True)
     return solutions
 
 

@@ -78,7 +78,8 @@ class Plan:
             what feeds it; "auto": several where cross-validation prefers them.
         mirror: answers for a photo and its mirror image are averaged: "on", "off", or "auto": where
             cross-validation prefers it (exact heads; else off).
-        l2: strength of an exact head's L2 penalty, per photo; 0: chosen by cross-validation.
+        l2: strength of an exact head's L2 penalty, per photo; 0: chosen by cross-validation. A ridge head takes what
+            is below about 1e-4 as that.
         augmentation: see `Augmentation`.
         views: views of each photo that are drawn beforehand where activations are cached.
         test_fraction: part of the photos held back as test photos where the folder has no split.

@@ -250,11 +250,16 @@ def _fine_tune(
 ) -> Iterator[Event]:  # fmt: skip
     """Learn the last stage, from a head that never saw the validation photos; keep it if clearly better on these."""
     entry, offset, tuning = model.entry, result.epochs, plans.tuning(plan)
+    inside, outside = np.flatnonzero(~pool.is_validation), np.flatnonzero(pool.is_validation)
+    right = before = fitted.right[outside]
+    judged = Judged(False, float(before.mean()), None, len(outside))
+    if not _is_clearly_better(np.ones_like(before), before):
+        yield judged
+        return
     start = model.n_blocks - entry.tail
     model.freeze(entry.before_tail)
     pristine = model.learned()
     result.best = pristine  # should fine-tuning be given up, the last stage must be put back too
-    inside, outside = np.flatnonzero(~pool.is_validation), np.flatnonzero(pool.is_validation)
     sources = (
         Source(pool.part(inside), start, tail.select(inside)),
         Source(pool.part(outside), start, tail.select(outside), plain=True),
@@ -263,8 +268,6 @@ def _fine_tune(
     epoch = training.time_epoch(model, sources[0], tuning)
     both = 2 + len(outside) * (1 + 1 / 3) / len(inside)  # once with validation, and once on all if it is kept
     yield Trying(", ".join(entry.block_names[start:]), tuning.epochs * epoch * both)
-    right = before = fitted.right[outside]
-    judged = Judged(False, float(before.mean()), None, len(outside))
     set_head(model, fitted.without_validation)
     try:
         for event in training.run_phase(model, phase, sources, tuning, should_stop, state):
@@ -273,13 +276,13 @@ def _fine_tune(
         result.epochs = offset + state.epoch
         model.restore(state.best)
         right = training.judge(model, sources[1], tuning.batch_size, should_stop)[1].numpy()
-        judged = Judged(_is_clearly_better(right, before), float(before.mean()), float(right.mean()), len(outside))
+        judged = dataclasses.replace(judged, kept=_is_clearly_better(right, before), after=float(right.mean()))
         if judged.kept:
             model.restore(pristine)
             source = Source(pool.photos, start, tail)
             yield from training.repeat(model, source, tuning, phase, state.best_epoch, should_stop)
     except TrainingDiverged:
-        judged = dataclasses.replace(judged, kept=False, after=None)
+        judged = dataclasses.replace(judged, kept=False, after=None, diverged=True)
     yield judged
     if judged.kept:
         result.best, result.best_epoch = model.learned(), offset + state.best_epoch

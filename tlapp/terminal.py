@@ -108,10 +108,7 @@ def show(event: Any, shown: Bar, tasks: dict[str, Any]) -> None:
             f"Fine-tuning {event.blocks} is tried next, {time} at most; it is kept if it is clearly better."
         )
     elif isinstance(event, Judged):
-        verdict = "kept" if event.kept else "dropped, as it is not clearly better"
-        text = f"Fine-tuning is {verdict}: {event.before:.0%} of the {event.n} validation photos were right before it"
-        text += f", {event.after:.0%} after." if event.after is not None else "; it diverged."
-        shown.console.print(text)
+        shown.console.print(event.in_words())
     elif isinstance(event, Queued):
         shown.console.print(f"Waiting for {event.place} other run{'s' if event.place > 1 else ''} to end.")
     elif isinstance(event, Resumed):

@@ -187,14 +187,7 @@ def _how(record: Record, end: RunFinished) -> str:
 
 def _verdict(record: Record) -> str:
     """What became of fine-tuning, where the run tried it."""
-    judged = record.judged
-    if judged is None:
-        return ""
-    if judged.after is None:
-        return "Fine-tuning diverged and is dropped."
-    before, after = pieces.percent(judged.before), pieces.percent(judged.after)
-    kept = "kept" if judged.kept else "dropped, as it is not clearly better"
-    return f"Fine-tuning is {kept}: {before} of the {judged.n} validation photos were right before it, {after} after."
+    return record.judged.in_words() if record.judged else ""
 
 
 def _instant_is_better(record: Record) -> bool:
