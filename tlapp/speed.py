@@ -36,7 +36,6 @@ BATCH = 8
 LEAST_SECONDS = 0.4
 WORTH = 1.1
 """How much faster a lower precision must be in the trial to be taken; on whole batches it gains more."""
-FAR_BEHIND = 1.5
 
 _one_at_a_time = threading.RLock()  # two measurements side by side would both come out slow
 
@@ -116,8 +115,7 @@ def quickest(entry: Backbone, device: torch.device, precision: str = "auto") -> 
         return Way(torch.float32)
     with _one_at_a_time:
         times = _times(entry, torch.get_num_threads(), workspace.home() / "quickest.json")
-    best = min(times, key=lambda name: times[name] * (1 if WAYS[name].precision == torch.float32 else WORTH))
-    return WAYS[best]
+    return WAYS[_best_of(times)]
 
 
 WAYS = {
@@ -132,9 +130,9 @@ WAYS = {
 def _times(entry: Backbone, threads: int, path: Path) -> dict[str, float]:
     """Milliseconds per photo of each way, from the workspace if they were tried before."""
     cpu = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-    key = f"2, {entry.name}, torch {torch.__version__}, {cpu}, {threads} threads"
+    key = f"3, {entry.name}, torch {torch.__version__}, {cpu}, {threads} threads"
     known = _noted(path).get(key)
-    if isinstance(known, dict) and known.keys() == WAYS.keys() and all(isinstance(ms, float) for ms in known.values()):
+    if isinstance(known, dict) and known and all(name in WAYS and isinstance(known[name], float) for name in known):
         return known
     found = _try_ways(entry)
     with contextlib.suppress(OSError):
@@ -152,18 +150,30 @@ def _noted(path: Path) -> dict[str, Any]:
 
 
 def _try_ways(entry: Backbone) -> dict[str, float]:
-    """Time all on a few photos in turn; what is far behind after two rounds is left at that."""
+    """Time the precisions in turn, channels last, on a few photos; then the quicker one, contiguous."""
     n, model = BATCH // 2, backbones.build(entry, 2)  # whole batches would hold twice the memory
     x = torch.zeros(n, 3, entry.crop, entry.crop)
-    runs = {name: Frozen(model, 0, model.n_blocks, torch.device("cpu"), way) for name, way in WAYS.items()}
-    inputs = {name: x.contiguous(memory_format=way.memory_format) for name, way in WAYS.items()}
-    best = dict.fromkeys(runs, math.inf)
-    for turn in range(4):
-        for name in [name for name in runs if turn < 2 or best[name] <= FAR_BEHIND * min(best.values())]:
-            started = time.perf_counter()
-            runs[name](inputs[name])
-            best[name] = min(best[name], 1000 * (time.perf_counter() - started) / n)
-    return {name: round(ms, 3) for name, ms in best.items()}
+    best: dict[str, float] = {}
+
+    def race(names: list[str], rounds: int) -> None:
+        ways = {name: WAYS[name] for name in names}
+        runs = {name: Frozen(model, 0, model.n_blocks, torch.device("cpu"), way) for name, way in ways.items()}
+        inputs = {name: x.contiguous(memory_format=way.memory_format) for name, way in ways.items()}
+        for _ in range(rounds):  # the first warms up
+            for name in names:
+                started = time.perf_counter()
+                runs[name](inputs[name])
+                ms = 1000 * (time.perf_counter() - started) / n
+                best[name] = round(min(ms, best.get(name, math.inf)), 3)
+
+    race([name for name, way in WAYS.items() if way.memory_format == torch.channels_last], rounds=3)
+    precision = WAYS[_best_of(best)].precision
+    race([name for name, way in WAYS.items() if way.precision == precision and name not in best], rounds=2)
+    return best
+
+
+def _best_of(times: dict[str, float]) -> str:
+    return min(times, key=lambda name: times[name] * (1 if WAYS[name].precision == torch.float32 else WORTH))
 
 
 @dataclass(frozen=True)
