@@ -70,7 +70,7 @@ def test_suggestions_follow_the_size_of_the_data(make_folder):
     assert (even.views, even.batch_size, even.class_weighting) == (8, 32, "none")
     assert even.head_only
     large = plan.suggest(dataset.scan(make_folder({"train/reds": 51, "train/blues": 50, "test/blues": 1}, "large")))
-    assert (large.views, large.batch_size, large.class_weighting) == (3, 32, "none")
+    assert (large.views, large.batch_size, large.class_weighting) == (4, 32, "none")
     assert {small.solver, even.solver, large.solver} == {"auto"}
 
 

@@ -281,7 +281,7 @@ def suggest(dataset: Dataset, backbone: str = "auto") -> Plan:
         backbone=chosen.name,
         frozen=chosen.block_names,
         solver="auto",
-        views=8 if n <= 100 else 3,
+        views=8 if n <= 100 else 4,
         batch_size=8 if n < 50 else 32,
         class_weighting="balanced" if max(counts) >= 3 * min(counts) else "none",
     )
