@@ -12,7 +12,7 @@ import torch
 import torchvision
 from conftest import SIDES, fill, quick
 
-from tlapp import backbones, catalog, dataset, features, optimizers
+from tlapp import backbones, catalog, dataset, features, optimizers, sampling
 from tlapp import train as training
 from tlapp.augment import Views
 from tlapp.errors import TrainingDiverged
@@ -241,13 +241,13 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_a_sentence_and_keeps_the_best
 
 def test_no_batch_has_one_photo_unless_there_is_but_one():
     def sizes(n, size):
-        return [len(part) for part in training.batches(torch.arange(n), size)]
+        return [len(part) for part in sampling.batches(torch.arange(n), size)]
 
     assert sizes(9, 4) == [4, 5]
     assert sizes(8, 4) == [4, 4]
     assert sizes(5, 4) == [5]
     assert sizes(1, 4) == [1]
-    assert [p for part in training.batches(torch.arange(9), 4) for p in part] == list(range(9))
+    assert [p for part in sampling.batches(torch.arange(9), 4) for p in part] == list(range(9))
 
 
 def test_a_last_photo_alone_is_learned_with_the_batch_before(data):
@@ -441,12 +441,12 @@ def test_every_setting_changes_the_result_and_with_it_the_same_seed_gives_the_sa
 
 def test_balanced_sampling_draws_every_class_as_often():
     labels = torch.tensor([0] * 90 + [1] * 10 + [2] * 50)
-    drawn = torch.cat([training.order(labels, "balanced", torch.Generator().manual_seed(i)) for i in range(40)])
+    drawn = torch.cat([sampling.order(labels, "balanced", torch.Generator().manual_seed(i)) for i in range(40)])
     shares = torch.bincount(labels[drawn]).float() / len(drawn)
     torch.testing.assert_close(shares, torch.full((3,), 1 / 3), rtol=0, atol=0.03)
     assert len(drawn) == 40 * len(labels)
     assert set(drawn.tolist()) == set(range(150)), "every photo has its turn"
-    shuffled = training.order(labels, "shuffled", torch.Generator().manual_seed(0))
+    shuffled = sampling.order(labels, "shuffled", torch.Generator().manual_seed(0))
     assert sorted(shuffled.tolist()) == list(range(150))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tlapp.lbfgs import minimise
 
-ROWS_AT_ONCE = 1024
+ROWS_AT_ONCE = 256
 _SURE = 1e-6
 """Share of the sum of eigenvalues below which rounding in float32 could outweigh a strength."""
 

@@ -136,7 +136,7 @@ class Plan:
     batchnorm: str = "fixed"
     patience: int = 10
     precision: str = "auto"
-    cache_mb: int = 128
+    cache_mb: int = 64
     disk_mb: int = 4096
     seed: int = 0
     device: str = "auto"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,9 +23,10 @@ from tlapp.crossval import Options
 from tlapp.dataset import Dataset
 from tlapp.events import Progress
 from tlapp.features import PLAIN, Photos, Stopped, Store, cache
-from tlapp.heads import Choice, Features
+from tlapp.heads import ROWS_AT_ONCE, Choice, Features
 from tlapp.photos import Split
 from tlapp.plan import Plan
+from tlapp.sampling import class_weights
 from tlapp.speed import Frozen, quickest
 
 ShouldStop = Callable[[], bool]
@@ -65,11 +66,6 @@ class Pool:
     def right(self, choice: Choice) -> np.ndarray:
         """Whether the head was right about each photo when it was held out: bool (photos,); False if it never was."""
         return choice.held_out.argmax(1) == self.labels
-
-
-def class_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """Weights, float64 (classes,), that let rare classes count as much as common ones; their mean over photos is 1."""
-    return len(labels) / (n_classes * np.maximum(np.bincount(labels, minlength=n_classes), 1))
 
 
 @dataclass(frozen=True)
@@ -115,14 +111,17 @@ def plain_features(whole: Frozen, pool: Pool, plan: Plan, should_stop: ShouldSto
         known = found if found.shape == known.shape else known
     missing = np.flatnonzero(np.isnan(known[pool.indices, 0]))
     if len(missing):
-        fresh = yield from cache(whole, pool.part(missing), [PLAIN], False, should_stop, stage)
-        known[pool.indices[missing]] = fresh.get(0, range(len(missing))).numpy()
-        out = io.BytesIO()
-        np.save(out, known)
+        fresh = yield from cache(whole, pool.part(missing), [PLAIN], True, should_stop, stage)
+        for part in np.array_split(np.arange(len(missing)), len(missing) // ROWS_AT_ONCE + 1):
+            known[pool.indices[missing[part]]] = fresh.get(0, part.tolist()).numpy()
         with contextlib.suppress(OSError):  # a full disk only costs the time to compute them again
-            workspace.write_atomic(path, out.getvalue())
-    rows = torch.from_numpy(known[pool.indices])
-    return lambda places: rows[list(places)]
+            workspace.write_atomic(path, lambda temporary: _save(temporary, known))
+    return lambda places: torch.from_numpy(known[pool.indices[list(places)]])
+
+
+def _save(path: Path, rows: np.ndarray) -> None:
+    with open(path, "wb") as file:  # by its name alone, NumPy would add an ending
+        np.save(file, rows)
 
 
 def plain_cached(

@@ -22,7 +22,7 @@ from tlapp.events import EpochFinished, Event, Progress
 from tlapp.features import PLAIN, Photos, Source, Stopped, Store, cache, deepen, draws, plan_cache
 from tlapp.optimizers import Phase
 from tlapp.plan import Plan
-from tlapp.pool import class_weights
+from tlapp.sampling import batches, class_weights, order
 from tlapp.speed import Frozen, autocast, quickest
 
 ShouldStop = Callable[[], bool]
@@ -185,23 +185,6 @@ def _on_gpu(device: torch.device, plan: Plan) -> contextlib.AbstractContextManag
     lower = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     wanted = lower and plan.precision in ("auto", "bfloat16")
     return autocast(device, torch.bfloat16 if wanted else torch.float32)
-
-
-def order(labels: Tensor, sampling: str, generator: torch.Generator) -> Tensor:
-    """The photos of an epoch: all of them shuffled, or as many, drawn so that every class comes as often."""
-    if sampling == "shuffled":
-        return torch.randperm(len(labels), generator=generator)
-    rarity = 1 / torch.bincount(labels).float()[labels]
-    return torch.multinomial(rarity, len(labels), replacement=True, generator=generator)
-
-
-def batches(order: Tensor, size: int) -> list[list[int]]:
-    """Cut an order of photos into batches; a last batch of one, which BatchNorm cannot use, joins the one before."""
-    cut = [part.tolist() for part in order.split(size)]
-    if len(cut) > 1 and len(cut[-1]) == 1:
-        last = cut.pop()
-        cut[-1] += last
-    return cut
 
 
 def _validate(model: Classifier, source: Source, batch_size: int, should_stop: ShouldStop) -> tuple[float, float]:
