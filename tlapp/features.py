@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -213,21 +213,35 @@ def cache(
 
     Raises Stopped within one batch of `should_stop`.
     """
+    kept: list[Store] = []
+
+    def put(row: int, first: int, out: Tensor) -> None:
+        if not kept:
+            kept.append(Store(len(numbers), len(photos), out.shape[1:], out.dtype, on_disk))
+        kept[0].put(row, first, out)
+
+    yield from run_over(prefix, photos, numbers, put, should_stop, stage)
+    return kept[0]
+
+
+def run_over(
+    prefix: Frozen,
+    photos: Photos,
+    numbers: Sequence[int],
+    put: Callable[[int, int, Tensor], None],
+    should_stop: Callable[[], bool],
+    stage: str,
+) -> Iterator[Progress]:
+    """As `cache`, with outputs handed to `put`: the row of the draw, the first photo, the outputs from it on."""
     done, total = 0, len(numbers) * len(photos)
-    kept: Store | None = None
     yield Progress(stage, 0, total)
     for row, draw in enumerate(numbers):
         for positions in batches_of(len(photos)):
             if should_stop():
                 raise Stopped
-            out = prefix(_moved(photos.inputs(positions, draw), prefix.device))
-            if kept is None:
-                kept = Store(len(numbers), len(photos), out.shape[1:], out.dtype, on_disk)
-            kept.put(row, positions[0], out)
+            put(row, positions[0], prefix(_moved(photos.inputs(positions, draw), prefix.device)))
             done += len(positions)
             yield Progress(stage, done, total)
-    assert kept is not None, "there are photos and draws"
-    return kept
 
 
 def deepen(tail: Frozen, cached: Store, should_stop: Callable[[], bool], on_disk: bool = False) -> Store:

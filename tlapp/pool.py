@@ -22,8 +22,8 @@ from tlapp.backbones import Classifier
 from tlapp.crossval import Options
 from tlapp.dataset import Dataset
 from tlapp.events import Progress
-from tlapp.features import PLAIN, Photos, Stopped, Store, cache
-from tlapp.heads import ROWS_AT_ONCE, Choice, Features
+from tlapp.features import PLAIN, Photos, Stopped, Store, cache, run_over
+from tlapp.heads import Choice, Features
 from tlapp.photos import Split
 from tlapp.plan import Plan
 from tlapp.sampling import class_weights
@@ -109,11 +109,14 @@ def plain_features(whole: Frozen, pool: Pool, plan: Plan, should_stop: ShouldSto
     with contextlib.suppress(OSError, ValueError, EOFError):
         found = np.load(path)
         known = found if found.shape == known.shape else known
-    missing = np.flatnonzero(np.isnan(known[pool.indices, 0]))
+    missing = pool.indices[np.isnan(known[pool.indices, 0])]
     if len(missing):
-        fresh = yield from cache(whole, pool.part(missing), [PLAIN], True, should_stop, stage)
-        for part in np.array_split(np.arange(len(missing)), len(missing) // ROWS_AT_ONCE + 1):
-            known[pool.indices[missing[part]]] = fresh.get(0, part.tolist()).numpy()
+
+        def put(_: int, first: int, rows: Tensor) -> None:
+            known[missing[first : first + len(rows)]] = rows.cpu().numpy()
+
+        photos = pool.part(np.isin(pool.indices, missing))
+        yield from run_over(whole, photos, [PLAIN], put, should_stop, stage)
         with contextlib.suppress(OSError):  # a full disk only costs the time to compute them again
             workspace.write_atomic(path, lambda temporary: _save(temporary, known))
     return lambda places: torch.from_numpy(known[pool.indices[list(places)]])
