@@ -57,9 +57,13 @@ def render(rows: list[Row], page: Path) -> None:
         values = [row[key] for row in rows if row["photos"] == n and row["arm"] == arm]
         return middle(values) if values else None
 
-    def shown(n: int, arm: str, key: str, scale: float, less: float = 0.0) -> str:
-        found = value(n, arm, key)
-        return "" if found is None else f"{(found - less) * scale:.1f}" if scale != 1 else f"{found - less:.0f}"
+    def per_photo(n: int, arm: str, key: str) -> str:
+        seconds = value(n, arm, key)
+        return "" if seconds is None else f"{1000 * seconds / n:.1f}"
+
+    def peak(n: int, arm: str) -> str:
+        found = value(n, arm, "peak_mb")
+        return "" if found is None else f"{found - bare:.0f}"
 
     head = ["photos"]
     head += [f"{arm}, ms per photo" + ("" if arm == "limit" else " (with the score)") for arm in arms]
@@ -69,9 +73,9 @@ def render(rows: list[Row], page: Path) -> None:
     for n in sizes:
         times = []
         for arm in arms:
-            text, whole = (shown(n, arm, key, 1000 / n) for key in ("seconds", "scored_seconds"))
+            text, whole = (per_photo(n, arm, key) for key in ("seconds", "scored_seconds"))
             times.append(text if arm == "limit" or not text else f"{text} ({whole})")
-        lines.append([f"{n:,}", *times, *(shown(n, arm, "peak_mb", 1, bare) for arm in ours)])
+        lines.append([f"{n:,}", *times, *(peak(n, arm) for arm in ours)])
     figure = _common.figure(11, 4)
     left, right = figure.subplots(1, 2)
     for i, arm in enumerate(arms):
