@@ -334,10 +334,17 @@ def test_tune_prints_every_trial_the_best_and_how_to_train_so(tlapp, photos, sma
 
 
 def test_the_command_of_a_sweep_trains_the_blocks_that_it_found_best(tlapp, small_sweep, monkeypatch, tmp_path):
-    from tlapp import train
+    from tlapp import recipe, train
 
-    folder = fill(tmp_path / "my photos", {"ones": 6, "twos": 6})  # which nobody can tell apart
-    validate = train._validate
+    folder = fill(tmp_path / "my photos", {"ones": 6, "twos": 6})
+    validate, fit_plain = train._validate, recipe.fit_plain
+
+    def all_wrong(*args):
+        fitted = yield from fit_plain(*args)
+        fitted.right[:] = False
+        return fitted
+
+    monkeypatch.setattr(recipe, "fit_plain", all_wrong)
     monkeypatch.setattr(train, "_validate", lambda *args: (validate(*args)[0], 1.0))
     result = json.loads(
         tlapp("tune", folder, "--set", "augmentation=off", "--set", "dropout=0.1", "--budget", 500, "--json")[1]
