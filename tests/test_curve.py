@@ -64,6 +64,12 @@ def test_every_state_is_well_formed_and_every_number_finite(n, total):
             assert all(0 <= x <= 100 and 0 <= y <= 100 for x, y in line)
 
 
+def test_the_epoch_that_is_delivered_is_marked_where_it_is_not_the_best_of_the_last_phase():
+    for svg in plots(curve(told(12, best=9), 12, 1)):
+        assert "best: epoch 1" in texts(svg)
+        assert "best: epoch 9" not in texts(svg)
+
+
 @pytest.mark.parametrize("n", [0, 1, 12, 30])
 def test_the_height_never_changes(n):
     html = curve(told(n), 30)

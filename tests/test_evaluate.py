@@ -96,3 +96,15 @@ def test_the_interval_is_that_of_scipy_and_narrows_with_more_photos():
         assert 0 <= low <= 0.5 <= high <= 1
         widths.append(high - low)
     assert widths == sorted(widths, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("run", "instant", "words"),
+    [
+        (9, 7, "This run does better than the instant model on 10 photos held back: 9 right against 7."),
+        (7, 7, "This run does as well as the instant model on 10 photos held back: each is right about 7."),
+        (6, 7, "The instant model does better on 10 photos held back: 7 right against 6."),
+    ],
+)
+def test_a_run_and_the_instant_model_are_compared_in_a_sentence(run, instant, words):
+    assert evaluate.beside_instant({"n": 10, "run": run, "instant": instant}) == words

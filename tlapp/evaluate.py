@@ -67,3 +67,14 @@ def interval(accuracy: float, n: int) -> tuple[float, float]:
     middle = (accuracy + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (accuracy * (1 - accuracy) / n + z * z / (4 * n * n)) ** 0.5
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def beside_instant(compared: dict[str, int]) -> str:
+    """How a run and the instant model do on the same photos held back (`compared` of a report), in a sentence."""
+    n, run, instant = (compared[name] for name in ("n", "run", "instant"))
+    photos = f"{n:,} photo{'s' if n > 1 else ''} held back"
+    if instant > run:
+        return f"The instant model does better on {photos}: {instant} right against {run}."
+    if run > instant:
+        return f"This run does better than the instant model on {photos}: {run} right against {instant}."
+    return f"This run does as well as the instant model on {photos}: each is right about {run}."

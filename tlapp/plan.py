@@ -306,6 +306,14 @@ WORTH_TUNING = 100
 """Photos to train on below which auto does not try to fine-tune: with 50 it gained nothing."""
 
 
+def too_few_to_tune(plan: Plan, n_train: int) -> str:
+    """A sentence where auto does not try to fine-tune with so few training photos, else nothing."""
+    if plan.solver != "auto" or n_train >= WORTH_TUNING:
+        return ""
+    tail = ", ".join(catalog.get(plan.backbone).block_names[-catalog.get(plan.backbone).tail :])
+    return f"With {n_train} training photos {tail} is not fine-tuned; from {WORTH_TUNING} on that is tried."
+
+
 def tuning(plan: Plan) -> Plan:
     """What auto does after its exact head: the last stage by AdamW, for a few epochs."""
     entry = catalog.get(plan.backbone)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from tlapp import jobs, runs
+from tlapp import evaluate, jobs, runs
 from tlapp.errors import RunError, printable
 from tlapp.events import (
     EpochFinished,
@@ -26,6 +26,7 @@ from tlapp.events import (
     RunStopped,
     Trying,
 )  # fmt: skip
+from tlapp.plan import Plan, too_few_to_tune
 
 if TYPE_CHECKING:
     from tlapp.tune import Trial
@@ -81,7 +82,7 @@ def watch(run: runs.Run, as_json: bool, n_skipped: int | None) -> int:
     if as_json:
         print(json.dumps(result))
     else:
-        _print_result(result)
+        _print_result(result, run.plan)
     return 0
 
 
@@ -138,25 +139,25 @@ def _result(run: runs.Run) -> dict[str, Any]:
     }
 
 
-def _print_result(result: dict[str, Any]) -> None:
+def _print_result(result: dict[str, Any], plan: Plan) -> None:
     right = round(result["accuracy"] * result["n_test"])
     print(f"Accuracy {result['accuracy']:.0%}: {right} of {result['n_test']} test photos right.")
+    compared, known = result.get("compared"), f"validation accuracy {result['validation_accuracy']:.0%}"
     how = f"Best epoch {result['best_epoch']} of {result['epochs']}, "
-    if "head" in result:
+    if result.get("fine_tuned") and "head" in result:
+        how = "Fine-tuned from an exact head, "
+    elif compared and "head" in result:
         how = f"{result['head'].capitalize()} head on all frozen blocks, "
-        if result["fine_tuned"]:
-            how = "Fine-tuned from an exact head, "
-    print(
-        f"{how}validation accuracy {result['validation_accuracy']:.0%}, {result['seconds']:.0f} s. Run {result['run']}"
-    )
+        known = f"{compared['run']} of {compared['n']} photos right when held out"
+    print(f"{how}{known}, {max(1, round(result['seconds']))} s. Run {result['run']}")
+    if few := too_few_to_tune(plan, result["n_train"]):
+        print(few)
     if result["state"] == "stopped":
         print(f"Stopped; what it had learned is kept. Go on with it: tlapp resume {result['run']}")
-    compared = result.get("compared", {"run": 0, "instant": 0})
-    if compared["instant"] > compared["run"]:
-        print(
-            f"The instant model does better on {compared['n']} photos held back: {compared['instant']} right against "
-            f"{compared['run']}. You get it with tlapp train FOLDER --instant"
-        )
+    if compared and not plan.is_instant:
+        print(evaluate.beside_instant(compared))
+        if compared["instant"] > compared["run"]:
+            print("You get the instant model with tlapp train FOLDER --instant")
     print(f"Classify a photo: tlapp predict {result['run']} PHOTO")
 
 

@@ -24,13 +24,13 @@ border: 1px dashed var(--border-color-primary); border-radius: 8px}
 .tl-plot > svg {display: block; width: calc(100% - 58px); height: 188px; margin: 20px 12px 0 46px}</style>"""
 
 
-def curve(epochs: Sequence[EpochFinished], n_epochs: int) -> str:
-    """Both plots of the epochs told so far of `n_epochs`, 272 px high each; a long run is drawn by some 200 points."""
+def curve(epochs: Sequence[EpochFinished], n_epochs: int, best: int = 0) -> str:
+    """Both plots of the epochs so far, 272 px high, of 200 points at most; `best`, or 0: the best so far, is marked."""
     told = sorted({e.epoch: e for e in epochs}.values(), key=lambda e: e.epoch)  # a resumed run may tell one twice
     if not told:
         plots = '<div class="tl-plot"></div><div class="tl-plot"></div><p>The curves appear here while it trains.</p>'
         return f'<div class="tl-curve">{_STYLE}{plots}</div>'
-    n, best, last = max(n_epochs, told[-1].epoch), told[-1].best_epoch, told[-1].epoch
+    n, best, last = max(n_epochs, told[-1].epoch), best or told[-1].best_epoch, told[-1].epoch
     svg = "".join(_mark(epoch, n, 206, f"epoch {epoch}") for epoch in {1, (n + 1) // 2, n})
     starts = [after for before, after in pairwise(told) if before.phase != after.phase]
     svg += "".join(_mark(e.epoch - 0.5, n, 224, f"{e.phase} from epoch {e.epoch}", "2 4") for e in starts)

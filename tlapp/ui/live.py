@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from tlapp import jobs
+from tlapp import evaluate, jobs
 from tlapp.errors import RunError
 from tlapp.events import RunFailed, RunFinished, RunStopped
-from tlapp.plan import instant, instant_of
+from tlapp.plan import instant, instant_of, too_few_to_tune
 from tlapp.runs import Run
 from tlapp.ui import pieces, shelf
 from tlapp.ui.curve import curve
@@ -125,9 +125,9 @@ def _view(record: Record | None, before: str, queued: str) -> list[Any]:
     if record is None:
         words = pieces.notice("info", "No run yet. Press Train, and its curves appear here.")
         return [curve([], 1), "", words, *_nothing_lives()]
-    now = f"{record.run.id} {len(record.epochs)} {record.n_epochs}"
+    now = f"{record.run.id} {len(record.epochs)} {record.n_epochs} {record.delivered}"
     return [
-        gr.skip() if now == before else curve(record.epochs, record.n_epochs),
+        gr.skip() if now == before else curve(record.epochs, record.n_epochs, record.delivered),
         now,
         _about(record) + _status(record) + queued,
         gr.Button(visible=record.live),
@@ -160,7 +160,7 @@ def _status(record: Record) -> str:
     end = record.end
     if isinstance(end, RunFinished):
         words = f"<p>{_how(record, end)}</p>" + pieces.notice("info", _verdict(record))
-        words += pieces.notice("warn", _worry(record)) + pieces.notice("warn", _compared(record))
+        words += pieces.notice("warn", _worry(record)) + _compared(record)
         return _score(record, end.accuracy) + words
     if isinstance(end, RunFailed):
         kept = f" The best weights, of epoch {end.best_epoch}, are kept." if end.best_epoch else ""
@@ -170,7 +170,7 @@ def _status(record: Record) -> str:
             f"Stopped after epoch {end.epochs}; the best so far, of epoch {end.best_epoch}, is kept. Resume goes on, "
             "after computing the frozen part again."
         )
-        return _score(record, end.accuracy) + pieces.notice("info", after) + pieces.notice("warn", _compared(record))
+        return _score(record, end.accuracy) + pieces.notice("info", after) + _compared(record)
     if isinstance(end, RunStopped):
         return pieces.notice("info", f"Stopped after {pieces.count(end.epochs, 'epoch')}. Resume goes on.")
     epoch = record.epochs[-1].epoch if record.epochs else 0
@@ -186,25 +186,31 @@ def _how(record: Record, end: RunFinished) -> str:
 
 
 def _verdict(record: Record) -> str:
-    """What became of fine-tuning, where the run tried it."""
-    return record.judged.in_words() if record.judged else ""
+    """What became of fine-tuning, where the run tried it, or why it did not."""
+    if record.judged:
+        return record.judged.in_words()
+    return too_few_to_tune(record.run.plan, record.started.n_train) if record.started else ""
 
 
 def _instant_is_better(record: Record) -> bool:
-    return not record.live and bool(_compared(record))
+    found = _of_both(record)
+    return not record.live and found is not None and found["instant"] > found["run"]
+
+
+def _of_both(record: Record) -> dict[str, int] | None:
+    """What this run and the instant model, judged on the same photos, are right about; of the latter None."""
+    if record.run.plan.is_instant or not record.run.has_model():
+        return None
+    return record.run.report().get("compared")
 
 
 def _compared(record: Record) -> str:
-    """A sentence where the instant model does better on the photos held back; both were judged on the same."""
-    if not record.run.has_model():
+    found = _of_both(record)
+    if found is None:
         return ""
-    found = record.run.report().get("compared")
-    if not found or found["instant"] <= found["run"]:
-        return ""
-    return (
-        f"The instant model does better on {pieces.count(found['n'], 'photo')} held back: {found['instant']} right "
-        f"against {found['run']}. The button takes it instead."
-    )
+    better = _instant_is_better(record)
+    words = evaluate.beside_instant(found) + (" The button takes it instead." if better else "")
+    return pieces.notice("warn" if better else "info", words)
 
 
 def _score(record: Record, accuracy: float) -> str:

@@ -11,7 +11,7 @@ from tlapp import catalog
 from tlapp.catalog import Backbone
 from tlapp.dataset import Dataset
 from tlapp.errors import UserError
-from tlapp.plan import WORTH_TUNING, Augmentation, Plan, tuning
+from tlapp.plan import WORTH_TUNING, Augmentation, Plan, too_few_to_tune, tuning
 from tlapp.ui import pieces, shelf
 
 N_VIEWS = 8
@@ -85,9 +85,7 @@ def _verdict(plan: Plan, entry: Backbone, n: int, tunes: bool) -> str:
         if n >= WORTH_TUNING and not tunes:
             return f"The head is fitted exactly. The inputs of {tail} fit neither cache_mb nor disk_mb, so these stay."
         if not tunes:
-            return (
-                f"The head is fitted exactly. From {WORTH_TUNING} training photos on, {tail} would be fine-tuned too."
-            )
+            return f"The head is fitted exactly. {too_few_to_tune(plan, n)}"
         return (
             f"The head is fitted exactly; then {tail} may learn too, which is kept only if validation clearly improves."
         )

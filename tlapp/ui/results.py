@@ -17,7 +17,7 @@ from tlapp.ui import pieces, shelf
 from tlapp.ui.curve import curve
 from tlapp.ui.frame import QUIET, Mine, Tab, choices
 from tlapp.ui.serve import uploads_folder
-from tlapp.ui.shelf import Model
+from tlapp.ui.shelf import Model, Record
 
 MOST_WRONG = 48
 FILES = ("Curves (PNG)", "Confusion matrix (PNG)", "Predictions (CSV)", "Report (JSON)")
@@ -136,9 +136,14 @@ def _details(run: Run) -> str:
         pieces.section("Confusion matrix", _confusion(np.array(report["confusion"]), classes))
         + pieces.section("Class by class", _per_class(report, classes))
         + pieces.section("Wrong photos, surest first", _wrong(run, report))
-        + pieces.section("Curves", curve(record.epochs, record.n_epochs))
+        + pieces.section("Curves", curve(record.epochs, record.n_epochs, record.delivered) + _became(record))
         + pieces.section("Settings", _settings(run.plan, run.header()["source"]))
     )
+
+
+def _became(record: Record) -> str:
+    """What became of fine-tuning, where the run tried it."""
+    return pieces.notice("info", record.judged.in_words()) if record.judged else ""
 
 
 def _confusion(confusion: np.ndarray, classes: list[str]) -> str:

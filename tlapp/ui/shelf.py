@@ -224,6 +224,11 @@ class Record:
         return next((e for e in reversed(self.epochs) if e.epoch == self.epochs[-1].best_epoch), None)
 
     @property
+    def delivered(self) -> int:
+        """The epoch whose weights the finished run delivers; 0 before its end."""
+        return self.end.best_epoch if isinstance(self.end, RunFinished) else 0
+
+    @property
     def can_resume(self) -> bool:
         """Whether it was stopped, failed or was interrupted."""
         return not self.live and not isinstance(self.end, RunFinished)
