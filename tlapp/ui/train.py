@@ -118,11 +118,16 @@ def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
     tells.after(names_preset.after(tries.wire(p.tries, inputs, read, fills)))
     started = p.go.click(start, inputs, mine.run, trigger_mode="once", show_progress="hidden")
 
-    def refresh(dataset: str) -> list[Any]:
-        wait = pieces.notice("info", "Working out how long it takes.")  # the first time takes a moment
-        return [form.AUTO, 0, *_suggest(p, dataset), "", "", gr.Button("Train", interactive=False), wait]
+    suited = gr.State(None)  # the photos that the settings suit
+    filled = [p.preset, p.photo, *p.suggested, p.tries.said, *p.told, suited]
 
-    refreshes = Step(pieces.guarded(refresh), mine.dataset, [p.preset, p.photo, *p.suggested, p.tries.said, *p.told])
+    def refresh(dataset: str, known: str | None) -> list[Any]:
+        if dataset == known:  # the page's opening may be slower than photos: what is set by now stays
+            return [gr.skip()] * len(filled)
+        wait = pieces.notice("info", "Working out how long it takes.")  # the first time takes a moment
+        return [form.AUTO, 0, *_suggest(p, dataset), "", "", gr.Button("Train", interactive=False), wait, dataset]
+
+    refreshes = Step(pieces.guarded(refresh), [mine.dataset, suited], filled)
     waits = Step(shelf.wait_for_instant, [p.backbone, p.numbers["device"]], None)
     return Tab([refreshes, shows, waits, tells], [started])
 
