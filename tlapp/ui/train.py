@@ -129,7 +129,13 @@ def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
 
     refreshes = Step(pieces.guarded(refresh), [mine.dataset, suited], filled)
     waits = Step(shelf.wait_for_instant, [p.backbone, p.numbers["device"]], None)
-    return Tab([refreshes, shows, waits, tells], [started])
+
+    def tell_last(values: dict[Any, Any]) -> tuple[Any, ...]:
+        """Nothing, and so no Train button, while settings for newer photos are still on their way."""
+        is_old = values[suited] != values[mine.dataset]
+        return (gr.skip(),) * len(p.told) if is_old else tell(values)
+
+    return Tab([refreshes, shows, waits, Step(tell_last, inputs | {suited}, p.told)], [started])
 
 
 def _preset(p: Parts, values: dict[Any, Any]) -> str | None:
