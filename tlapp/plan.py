@@ -310,7 +310,8 @@ def too_few_to_tune(plan: Plan, n_train: int) -> str:
     """A sentence where auto does not try to fine-tune with so few training photos, else nothing."""
     if plan.solver != "auto" or n_train >= WORTH_TUNING:
         return ""
-    tail = ", ".join(catalog.get(plan.backbone).block_names[-catalog.get(plan.backbone).tail :])
+    entry = catalog.get(plan.backbone)
+    tail = ", ".join(entry.block_names[-entry.tail :])
     return f"With {n_train} training photos {tail} is not fine-tuned; from {WORTH_TUNING} on that is tried."
 
 

@@ -193,8 +193,8 @@ def _verdict(record: Record) -> str:
 
 
 def _instant_is_better(record: Record) -> bool:
-    found = _of_both(record)
-    return not record.live and found is not None and found["instant"] > found["run"]
+    found = None if record.live else _of_both(record)
+    return found is not None and found["instant"] > found["run"]
 
 
 def _of_both(record: Record) -> dict[str, int] | None:
@@ -208,7 +208,7 @@ def _compared(record: Record) -> str:
     found = _of_both(record)
     if found is None:
         return ""
-    better = _instant_is_better(record)
+    better = found["instant"] > found["run"]
     words = evaluate.beside_instant(found) + (" The button takes it instead." if better else "")
     return pieces.notice("warn" if better else "info", words)
 
