@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from tlapp import workspace
 from tlapp.errors import UserError
 from tlapp.ui import guard, serve
+from tlapp.ui.app import build_app
 from tlapp.ui.serve import launch, uploads_folder
 
 UPLOAD = "/gradio_api/upload"
@@ -523,3 +524,10 @@ def test_the_page_asks_nothing_of_any_other_machine(start, page):
     hints = page.locator("link[href^='http']:not([href^='http://127.0.0.1'])")
     assert hints.count() == 0, hints.evaluate_all("links => links.map(l => l.outerHTML)")
     assert page.locator("footer a, footer button").count() == 0
+
+
+def test_no_handler_is_queued_but_those_that_report_progress_or_wait():
+    queued = [function for function in build_app().fns.values() if function.queue]
+    assert queued
+    for function in queued:
+        assert function.types_generator or function.name == "wait_for_instant", function.name

@@ -10,6 +10,7 @@ import gradio as gr
 from tlapp import catalog, jobs, plan
 from tlapp.dataset import Dataset
 from tlapp.errors import UserError
+from tlapp.tasks import Report, Task
 from tlapp.ui import data, live, pieces, results, shelf, test, train
 from tlapp.ui.frame import QUIET, Mine, Step, Tab, Top, mine, top
 
@@ -160,6 +161,10 @@ def _device() -> str:
 
 def _measure() -> None:
     """Time the backbone while the person looks for photos; what each choice costs is then said at once."""
-    from tlapp import speed
 
-    speed.measure(catalog.choose().backbone)
+    def measure(_: Report) -> None:
+        from tlapp import speed
+
+        speed.measure(catalog.choose().backbone)
+
+    Task(measure)

@@ -78,8 +78,8 @@ def build(mine: Mine) -> Tab:
             raise DataError("No class is chosen. Choose the class to take out.")
         return datasets.combine([found], without=[found.classes[int(index)]]).id
 
-    p.take_out.click(remove_class, [mine.dataset, p.chosen], mine.dataset)
-    p.forget.click(lambda: "", None, mine.dataset)
+    p.take_out.click(remove_class, [mine.dataset, p.chosen], mine.dataset, queue=False)
+    p.forget.click(lambda: "", None, mine.dataset, queue=False)
     for control in (p.fraction, p.seed):
         control.input(show_split, [mine.dataset, p.fraction, p.seed], p.split, **QUIET)
     outputs = [p.overview, p.split, p.notes, p.fraction, p.seed, p.change, p.chosen, p.go_on]

@@ -24,21 +24,28 @@ def mine() -> Mine:
     return Mine(*(gr.BrowserState("", storage_key=f"tlapp-{name}", secret="tlapp") for name in Mine._fields))
 
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "trigger_mode": "always_last"}
-"""For handlers that answer at once: no spinner, no queue behind other tabs, the last value never lost."""
+QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "trigger_mode": "always_last"}
+"""For handlers that answer at once: no spinner, the last value never lost.
+
+Nothing is queued but what reports progress or waits. Gradio ends a page's stream of queued answers with the last one
+that is due; a page that queues another in that moment believes the stream open, and its answer comes with the next.
+"""
+WAITING: dict[str, Any] = QUIET | {"queue": True, "concurrency_limit": None}
+"""For handlers that take seconds: a connection of its own for each would leave a browser none (it opens six)."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A handler with what it reads and fills, to be put behind an event."""
+    """A handler with what it reads and fills, and how it runs, to be put behind an event."""
 
     function: Callable[..., Any]
     inputs: Any
     outputs: Any
+    how: dict[str, Any] = field(default_factory=lambda: QUIET)
 
     def after(self, event: Any) -> Any:
         """Put it behind the event; returns the event of its end."""
-        return event.then(self.function, self.inputs, self.outputs, **QUIET)
+        return event.then(self.function, self.inputs, self.outputs, **self.how)
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,14 @@ class Tab:
     changed: list[Any] = field(default_factory=list)
     next: gr.Button | None = None
     fields: dict[str, Any] = field(default_factory=dict)
+
+
+def listed(options: list[tuple[str, str]], value: str | None, before: str | None) -> gr.Dropdown:
+    """A list of runs that stands at `value`.
+
+    Where it stood there before, the value is not sent: while this answer was on its way, another may have been chosen.
+    """
+    return gr.Dropdown(options) if value is not None and value == before else gr.Dropdown(options, value=value)
 
 
 def choices(

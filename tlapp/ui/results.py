@@ -15,7 +15,7 @@ from tlapp.plan import Plan
 from tlapp.runs import Run
 from tlapp.ui import pieces, shelf
 from tlapp.ui.curve import curve
-from tlapp.ui.frame import QUIET, Mine, Tab, choices
+from tlapp.ui.frame import QUIET, Mine, Tab, choices, listed
 from tlapp.ui.serve import uploads_folder
 from tlapp.ui.shelf import Model, Record
 
@@ -50,9 +50,10 @@ def build(mine: Mine) -> Tab:
     @pieces.guarded
     def refresh(name: str | None, own: str) -> list[Any]:
         chosen = shelf.model(name or own)
-        choices = [(_title(model), model.run.id) for model in shelf.models()]
-        shown_run = chosen.run.id if chosen else None
-        return [gr.Dropdown(choices, value=shown_run), _rows(), *show(shown_run)]
+        options = [(_title(model), model.run.id) for model in shelf.models()]
+        value = chosen.run.id if chosen else None
+        is_shown = value is not None and value == name
+        return [listed(options, value, name), _rows(), *([gr.skip()] * len(shown) if is_shown else show(value))]
 
     @pieces.guarded
     def make_files(name: str | None) -> list[Any]:
@@ -67,7 +68,7 @@ def build(mine: Mine) -> Tab:
         return name if any(model.run.id == name for model in shelf.models()) else gr.skip()
 
     pick.input(show, pick, shown, **QUIET)
-    make.click(make_files, pick, files)
+    make.click(make_files, pick, files, queue=False)
     table.select(choose_row, None, pick, **QUIET).then(show, pick, shown, **QUIET)
     outputs = [pick, table, *shown]
     return Tab(choices(mine, pick, [pick.input, table.select], refresh, outputs))

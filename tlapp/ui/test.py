@@ -15,7 +15,7 @@ from tlapp.intake import is_junk, read_file
 from tlapp.runs import Run
 from tlapp.ui import pieces, shelf
 from tlapp.ui.drop import PHOTOS, drop_zone, gather
-from tlapp.ui.frame import QUIET, Mine, Tab, choices
+from tlapp.ui.frame import QUIET, Mine, Tab, choices, listed
 from tlapp.ui.serve import uploads_folder
 from tlapp.ui.shelf import Model
 
@@ -44,8 +44,8 @@ def build(mine: Mine) -> Tab:
     @pieces.guarded
     def refresh(name: str | None, own: str) -> list[Any]:
         chosen = shelf.model(name or own)
-        choices = [(_title(model), model.run.id) for model in shelf.models()]
-        return [gr.Dropdown(choices, value=chosen.run.id if chosen else None), gr.Button(interactive=bool(chosen))]
+        options = [(_title(model), model.run.id) for model in shelf.models()]
+        return [listed(options, chosen.run.id if chosen else None, name), gr.Button(interactive=bool(chosen))]
 
     @pieces.guarded
     def from_zone(value: Any, name: str | None) -> str:
@@ -59,9 +59,9 @@ def build(mine: Mine) -> Tab:
     def from_test_photos(name: str | None) -> str:
         return _try_test_photo(_chosen(name))
 
-    zone.upload(from_zone, [zone, pick], answers)
-    camera.input(from_camera, [camera, pick], answers)
-    unseen.click(from_test_photos, pick, answers)
+    zone.upload(from_zone, [zone, pick], answers, queue=False)
+    camera.input(from_camera, [camera, pick], answers, queue=False)
+    unseen.click(from_test_photos, pick, answers, queue=False)
     pick.input(lambda: pieces.notice("info", "Another model answers now. Try a photo again."), None, answers, **QUIET)
     return Tab(choices(mine, pick, [pick.input], refresh, [pick, unseen]))
 

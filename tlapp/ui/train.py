@@ -15,7 +15,7 @@ from tlapp.dataset import Dataset
 from tlapp.errors import DataError, PlanError
 from tlapp.plan import AUGMENTATIONS, Plan
 from tlapp.ui import form, pieces, preview, shelf, tries, weights
-from tlapp.ui.frame import QUIET, Mine, Step, Tab
+from tlapp.ui.frame import QUIET, WAITING, Mine, Step, Tab
 
 FIRST = catalog.get(catalog.INCLUDED)
 
@@ -87,7 +87,7 @@ def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
 
     shows, tells = Step(show, inputs, p.views), Step(tell, inputs, p.told)
     for slider in p.sliders.values():
-        slider.input(follow_slider, inputs, [p.views, p.strength, p.preset, *p.told], queue=False, **QUIET)
+        slider.input(follow_slider, inputs, [p.views, p.strength, p.preset, *p.told], **QUIET)
     strengths = list(p.sliders.values())
 
     def take_strength(values: dict[Any, Any]) -> dict[Any, Any]:
@@ -116,7 +116,7 @@ def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
 
     names_preset = Step(lambda values: _preset(p, values), inputs, p.preset)
     tells.after(names_preset.after(tries.wire(p.tries, inputs, read, fills)))
-    started = p.go.click(start, inputs, mine.run, trigger_mode="once", show_progress="hidden")
+    started = p.go.click(start, inputs, mine.run, queue=False, show_progress="hidden")
 
     suited = gr.State(None)  # the photos that the settings suit
     filled = [p.preset, p.photo, *p.suggested, p.tries.said, *p.told, suited]
@@ -128,7 +128,7 @@ def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
         return [form.AUTO, 0, *_suggest(p, dataset), "", "", gr.Button("Train", interactive=False), wait, dataset]
 
     refreshes = Step(pieces.guarded(refresh), [mine.dataset, suited], filled)
-    waits = Step(shelf.wait_for_instant, [p.backbone, p.numbers["device"]], None)
+    waits = Step(shelf.wait_for_instant, [p.backbone, p.numbers["device"]], None, WAITING)
 
     def tell_last(values: dict[Any, Any]) -> tuple[Any, ...]:
         """Nothing, and so no Train button, while settings for newer photos are still on their way."""

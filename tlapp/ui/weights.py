@@ -81,7 +81,9 @@ def wire(panel: Panel, backbone: gr.Radio) -> list[Any]:
 
     fetched = panel.fetch.click(fetch, backbone, [panel.said, panel.cancel, backbone], show_progress="hidden")
     fetched = fetched.then(pieces.guarded(state), [backbone, panel.name], panel.shown, **QUIET)
-    given = panel.file.upload(_keep, [panel.file, backbone], [panel.said, *panel.shown], show_progress="hidden")
+    given = panel.file.upload(
+        _keep, [panel.file, backbone], [panel.said, *panel.shown], queue=False, show_progress="hidden"
+    )
     return [fetched, given]
 
 
