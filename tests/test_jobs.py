@@ -16,7 +16,7 @@ from conftest import SHARED, SIDES, fill, model_file, quick, until, watch
 from tlapp import catalog, dataset, jobs, predict, runs, train, workspace
 from tlapp.errors import DataError, RunError, UserError, WeightsError
 from tlapp.events import EpochFinished, Progress, Queued, Resumed, RunFailed, RunFinished, RunStarted, RunStopped
-from tlapp.plan import AUGMENTATIONS, suggest
+from tlapp.plan import AUGMENTATIONS, instant, suggest
 from tlapp.runs import Run
 
 BUT_TOP = catalog.get(catalog.INCLUDED).block_names[:-1]
@@ -470,3 +470,25 @@ def test_real_flowers_are_learned_far_better_than_chance(tmp_path):
     assert isinstance(end, RunFinished)
     assert len(data.classes) == 5
     assert end.accuracy >= 0.6
+
+
+def test_who_needs_the_processor_alone_waits_for_an_instant_run_but_for_no_other(data, home, monkeypatch):
+    looks = []
+
+    def waiting():
+        looks.append(1)
+        if len(looks) == 2:
+            line.release()
+
+    line = workspace.lock(home / "runs" / "training.lock")
+    (home / "runs").mkdir(parents=True)
+    with line:
+        run = jobs.start(data, instant(data))
+        with jobs.alone(home, waiting):
+            assert len(looks) >= 2
+    assert isinstance(watch(run)[-1], RunFinished)
+    with line_held(home):
+        run = jobs.start(data, quick(data))
+        with pytest.raises(RunError, match="A run trains at the moment"), jobs.alone(home, lambda: looks.append(1)):
+            pass
+        jobs.stop(run)

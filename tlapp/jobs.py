@@ -12,7 +12,7 @@ import dataclasses
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
@@ -83,13 +83,23 @@ def resume(run: Run, home: Path | None = None) -> Run:
 
 
 @contextlib.contextmanager
-def alone(home: Path | None = None) -> Iterator[None]:
-    """Meanwhile no run trains; those that are started wait. Raises RunError if one trains already."""
-    training = workspace.lock((home or workspace.home()) / "runs" / "training.lock")
-    try:
-        training.acquire(timeout=0)
-    except filelock.Timeout:
-        raise RunError("A run trains at the moment. Wait until it has ended, or stop it, then try.") from None
+def alone(home: Path | None = None, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Meanwhile no run trains; those that are started wait.
+
+    An instant run, which nobody asked for and which soon ends, is waited for; meanwhile `waiting` is called, and what
+    it raises ends the wait. Raises RunError if another run trains.
+    """
+    home = home or workspace.home()
+    training = workspace.lock(home / "runs" / "training.lock")
+    patience = time.monotonic() + 1  # a run that has ended holds the lock a moment longer
+    while not training.is_locked:
+        try:
+            training.acquire(timeout=POLL_SECONDS)
+        except filelock.Timeout:
+            live = next((run for run in runs.all_runs(home) if run.is_live()), None)
+            if not (live and live.plan.is_instant) and (live or time.monotonic() > patience):
+                raise RunError("A run trains at the moment. Wait until it has ended, or stop it, then try.") from None
+            waiting()
     try:
         yield
     finally:

@@ -94,7 +94,7 @@ def _sweep(found: Dataset, plan: Plan, budget: float, report: Report) -> Tuned:
         return False
 
     answer: Tuned | None = None
-    with jobs.alone():
+    with jobs.alone(waiting=lambda: report(0, budget, "The instant model comes first")):
         for step in tune.sweep(found, plan, budget, look):
             if isinstance(step, tune.Tuned):
                 answer = step
