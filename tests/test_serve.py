@@ -531,3 +531,9 @@ def test_no_handler_is_queued_but_those_that_report_progress_or_wait():
     assert queued
     for function in queued:
         assert function.types_generator or function.name == "wait_for_instant", function.name
+
+
+def test_a_machine_too_busy_to_answer_itself_in_time_gets_its_page(start, monkeypatch):
+    monkeypatch.setattr("gradio.networking.url_ok", lambda url: False)
+    status, *_ = ask(start())
+    assert status == 200

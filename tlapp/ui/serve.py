@@ -106,6 +106,7 @@ def launch(
                 prevent_thread_lock=True, quiet=True, show_error=False, inline=False, inbrowser=False, share=False,
                 footer_links=[], run_history=False, enable_monitoring=False,
                 pwa=False, mcp_server=False, ssr_mode=False, num_workers=0,
+                _frontend=False,  # it would ask itself for the page, and give up where that takes three seconds
             )  # fmt: skip
         except OSError as error:
             raise UserError(f"Port {port} was taken by another program a moment ago. Start again.") from error
