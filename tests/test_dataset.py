@@ -9,6 +9,7 @@ from conftest import photo
 
 from tlapp import dataset
 from tlapp.errors import DataError
+from tlapp.tasks import Cancelled
 
 
 def sides(data):
@@ -129,6 +130,34 @@ def test_two_photos_of_a_class_are_too_few_to_split(make_folder):
     data = dataset.scan(make_folder({"reds": 5, "blues": 2}))
     with pytest.raises(DataError, match="`blues`"):
         data.split()
+
+
+def test_cancel_works_while_a_folder_is_listed_and_leaves_nothing(make_folder, home):
+    told = []
+
+    def cancel(*what):
+        told.append(what)
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        dataset.scan(make_folder({"reds": 3, "blues": 3}), report=cancel)
+    assert told == [(0, 0, "0 found")]
+    assert [entry.name for entry in (home / "datasets").iterdir() if entry.is_dir()] == []
+
+
+def test_what_is_wrong_in_a_zip_is_named_entry_by_entry(make_folder, tmp_path):
+    folder = make_folder({"reds": 3, "blues": 3})
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in folder.rglob("*.png"):
+            archive.write(path, path.relative_to(folder))
+        archive.write(shutil.make_archive(str(tmp_path / "inner"), "zip", folder), "reds/inner.zip")
+        archive.writestr("reds/bomb.bmp", bytes(2 * 1024**2))
+        archive.writestr("reds/old.png", b"x", zipfile.ZIP_BZIP2)
+    data = dataset.scan(tmp_path / "odd.zip")
+    reasons = {s.name: s.reason for s in data.skipped}
+    assert set(reasons) == {"reds/inner.zip", "reds/bomb.bmp", "reds/old.png"}
+    assert reasons["reds/inner.zip"] == "is a zip inside the data; unpack it first"
+    assert len(data.photos) == 6
 
 
 def test_an_empty_class_folder_is_said_and_left_out(make_folder):
