@@ -11,9 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     "errors", "tables", "events", "workspace", "tasks", "images", "intake", "layout", "labels", "photos", "dataset",
-    "paper", "demo", "catalog", "settings", "plan", "seeding", "augment|backbones", "speed", "features", "lbfgs", "heads",
-    "crossval", "sampling", "pool", "optimizers", "train", "recipe", "estimate", "evaluate", "tune", "runs", "figures",
-    "predict", "scoring", "fetching", "sitting", "jobs", "ui.pieces", "ui.frame", "ui.curve", "ui.guard",
+    "paper", "demo", "catalog", "settings", "plan", "seeding", "augment|backbones", "speed", "features", "lbfgs",
+    "heads", "crossval", "sampling", "pool", "optimizers", "train", "recipe", "estimate", "evaluate", "tune", "runs",
+    "figures", "predict", "scoring", "fetching", "sitting", "jobs", "ui.pieces", "ui.frame", "ui.curve", "ui.guard",
     "ui.serve", "ui.drop", "ui.shelf", "ui.form", "ui.preview", "ui.weights", "ui.tries",
     "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "terminal", "commands", "cli",
 ]  # fmt: skip

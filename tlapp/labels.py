@@ -46,7 +46,8 @@ def open_labelled(source: Path, shown: str = "", report: Report | None = None) -
             raise DataError(f"{printable(shown or str(source))} {error}.") from error
         if not _is_table(data):
             raise DataError(
-                f"{printable(shown or str(source))} is no list of labels. Its first line must name the columns `file` and `label`."
+                f"{printable(shown or str(source))} is no list of labels. Its first line must name the columns `file` "
+                "and `label`."
             )
         rows = _rows(data, source.name)
         names = dict.fromkeys(row.file for row in rows if row.file and not row.refused)
@@ -135,11 +136,8 @@ def _header(text: str) -> tuple[str, list[str]] | None:
     """Delimiter and columns of the first line, if these are a table's."""
     first = text[:4096].splitlines()[:1]
     for delimiter in ",;\t":
-        columns = [
-            cell.strip().lower()
-            for cells in csv.reader(first, delimiter=delimiter, skipinitialspace=True)
-            for cell in cells
-        ]
+        cells = next(csv.reader(first, delimiter=delimiter, skipinitialspace=True), [])
+        columns = [cell.strip().lower() for cell in cells]
         if {"file", "label"} <= set(columns):
             return delimiter, columns
     return None
