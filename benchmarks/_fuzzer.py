@@ -1,11 +1,13 @@
-"""What `fuzz` runs in processes of its own: damaged pictures and hostile zips, one after the other, and what became of
-each. The number of the one in hand is printed first, so that it is known where the process died, if it did."""
+"""What `fuzz` runs in processes of its own: damaged pictures and hostile zips, one after the other.
+
+The number of the one in hand is printed before it is tried, so that it is known where the process died, if it did.
+"""
 
 from __future__ import annotations
 
 import faulthandler
 import json
-import resource
+import os
 import shutil
 import sys
 import tempfile
@@ -19,6 +21,9 @@ from tlapp import dataset, images
 from tlapp.errors import PictureError, UserError
 
 PATIENCE = 30.0
+_written: list[str] = []
+"""What was opened for writing or made by name since the last zip, once `watch_writing` was called."""
+
 Tried = tuple[str, str, float]
 """What kind, "read" or "refused" or a fault in words, and seconds."""
 
@@ -38,18 +43,37 @@ def try_zip(seed: int, number: int, folder: Path) -> Tried:
     home, source = folder / "a/b/c/home", folder / "a/b/c/photos.zip"
     home.mkdir(parents=True)
     source.write_bytes(data)
+    _written.clear()
     outcome, seconds = _timed(lambda: dataset.scan(source, home=home), UserError)
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
     kept = {f"a/b/c/home/datasets/{path.name}/{name}" for path in (home / "datasets").glob("*")
             for name in ("photos.bin", "dataset.json") if not path.name.startswith(".")}  # fmt: skip
     locks = {"a/b/c/home/datasets/.incoming-create.lock"}
+    outside = [name for name in _written if not os.path.abspath(name).startswith(str(folder))]
     strange = found - kept - locks - {"a/b/c/photos.zip"}
     if strange or Path("/tmp/tlapp-fuzz").exists() or source.read_bytes() != data:
         outcome = f"left behind: {sorted(strange)[:3]}"
+    if outside:
+        outcome = f"written elsewhere: {outside[:3]}"
     if outcome == "refused" and len(found - locks) > 1:
         outcome = "refused, but a copy stayed"
     shutil.rmtree(folder / "a")
     return kind, outcome, seconds
+
+
+def watch_writing() -> None:
+    """From here on, keep note of every file that this process opens for writing, and of every folder it makes."""
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            path, mode, flags = arguments
+            writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) or (mode and set(mode) & set("wax+"))
+            if writes and not isinstance(path, int):
+                _written.append(os.fsdecode(path))
+        elif event in ("os.mkdir", "os.symlink", "os.link", "os.rename"):
+            _written.append(os.fsdecode(arguments[0 if event == "os.mkdir" else 1]))
+
+    sys.addaudithook(note)
 
 
 def _timed(work: Callable[[], object], refusal: type[UserError]) -> tuple[str, float]:
@@ -67,6 +91,7 @@ def _timed(work: Callable[[], object], refusal: type[UserError]) -> tuple[str, f
 def main() -> None:
     """Try the numbers `first` to `last` of `what`, "images" or "zips", as JSON on the command line asks."""
     asked = json.loads(sys.argv[1])
+    watch_writing()
     kinds: dict[str, dict[str, Any]] = {}
     faults: list[list[Any]] = []
     with tempfile.TemporaryDirectory(prefix="tlapp-fuzz-") as folder:
@@ -86,6 +111,8 @@ def main() -> None:
                 told[outcome] += 1
             else:
                 faults.append([number, kind, outcome])
+    import resource  # not on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(json.dumps({"kinds": kinds, "faults": faults, "peak_mb": peak}), flush=True)
 

@@ -1,6 +1,7 @@
 """A slice of the benchmark `fuzz`, and that it counts what it is there to find."""
 
 import json
+import subprocess
 import sys
 import zipfile
 
@@ -48,6 +49,10 @@ def test_an_unforeseen_error_and_a_file_out_of_place_are_faults(tmp_path, monkey
 
     monkeypatch.setattr(images, "load", fails)
     assert _fuzzer.try_picture(0, 0)[1] == "KeyError: 'oops'"
+    monkeypatch.setattr(_fuzzer, "_written", [])
+    monkeypatch.setattr(dataset, "scan", lambda source, home: _fuzzer._written.append("../x.png"))
+    assert _fuzzer.try_zip(0, 0, tmp_path)[1] == "written elsewhere: ['../x.png']"
+    _fuzzer._written.clear()
     monkeypatch.setattr(dataset, "scan", writes)
     assert _fuzzer.try_zip(0, 0, tmp_path)[1] == "left behind: ['a/escaped.png']"
 
@@ -66,6 +71,17 @@ def test_a_process_that_dies_is_a_fault_and_the_others_are_tried(monkeypatch):
     assert told["kinds"] == {"x": {"tried": 9, "slowest": 0.5}}
     assert [fault[0] for fault in told["faults"]] == [5]
     assert "died or hung" in told["faults"][0][2]
+
+
+def test_what_is_written_anywhere_is_noted(tmp_path):
+    code = (
+        "import os, sys; from benchmarks import _fuzzer; _fuzzer.watch_writing(); os.chdir(sys.argv[1])\n"
+        "open('a', 'w').close(); os.close(os.open('b', os.O_CREAT)); os.mkdir('c'); os.symlink('a', 'd'); open('a')\n"
+        "os.rename('a', 'e'); print(_fuzzer._written)"
+    )
+    command = [sys.executable, "-c", code, tmp_path]
+    done = subprocess.run(command, cwd=fuzz.ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(["a", "b", "c", "d", "e"])
 
 
 def test_rows_become_tables(tmp_path):
