@@ -75,6 +75,12 @@ def test_nothing_prints_but_the_command_line(name):
     assert not [n for n in ast.walk(TREES[name]) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"]
 
 
+def test_pictures_come_in_by_one_door():
+    nodes = [(name, node) for name, tree in TREES.items() for node in ast.walk(tree)]
+    opened = {name for name, node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node) == "Image.open"}
+    assert opened == {"images"}
+
+
 def test_threads_start_in_two_rooms_alone():
     nodes = [(name, node) for name, tree in TREES.items() for node in ast.walk(tree)]
     users = {name for name, node in nodes if isinstance(node, ast.Attribute) and node.attr == "Thread"}

@@ -248,6 +248,20 @@ def test_one_bit_pictures_are_black_and_white():
     assert_colour(images.load(encoded(picture)), WHITE)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [KeyError("x"), SyntaxError("not a TIFF"), struct.error("short"), IndexError(), ValueError(), OSError("broken"),
+     ZeroDivisionError(), RecursionError(), MemoryError(), EOFError(), Image.DecompressionBombError("bomb")],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_whatever_a_reader_raises_becomes_a_sentence(monkeypatch, error):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(images, "_decode", fails)
+    assert refusal(encoded(flat())).startswith(("is ", "has ", "needs "))
+
+
 def test_formats_that_start_other_programs_stay_shut():
     assert "text file" in refusal(encoded(flat(), "EPS"))
 
