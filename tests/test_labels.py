@@ -230,6 +230,13 @@ def test_a_csv_of_no_use_is_answered_by_one_sentence_on_what_to_do(loose, conten
         dataset.scan(loose / "labels.csv")
 
 
+def test_a_first_line_of_any_length_does_no_harm(loose):
+    for end in ("filename", "file"):
+        head = "label," + "x" * (4096 - len("label,,file")) + "," + end
+        with pytest.raises(DataError, match=r"No line of `labels\.csv`"):
+            dataset.scan(write(loose, *LINES, head=head))
+
+
 def test_a_loose_folder_whose_csv_names_none_of_it_is_told_so(loose):
     write(loose, "0.png,reds")
     with pytest.raises(DataError, match=r"For example `0\.png` is named in `labels\.csv` but is not there"):

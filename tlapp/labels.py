@@ -44,12 +44,13 @@ def open_labelled(source: Path, shown: str = "", report: Report | None = None) -
             data = read_file(source)
         except PictureError as error:
             raise DataError(f"{printable(shown or str(source))} {error}.") from error
-        if not _is_table(data):
+        header = _header(data)
+        if not header:
             raise DataError(
                 f"{printable(shown or str(source))} is no list of labels. Its first line must name the columns `file` "
                 "and `label`."
             )
-        rows = _rows(data, source.name)
+        rows = _rows(data, header, source.name)
         names = dict.fromkeys(row.file for row in rows if row.file and not row.refused)
         yield _arranged(rows, list_named(source.parent, names, report), "", source.name)
     else:
@@ -68,15 +69,15 @@ def _of_listing(listing: Listing, shown: str) -> Arranged:
                 data = file.read()
             except PictureError:
                 continue  # named with the reason when it is tried as a photo
-            if _is_table(data):
-                tables[file.name] = data
+            if header := _header(data):
+                tables[file.name] = data, header
     if len(tables) != 1:
         arranged = arrange(listing, shown)
         if tables:
             arranged.notes.append(f"{some(sorted(tables))} are all lists of labels, so none is used; keep one.")
         return arranged
-    (name, data), prefix = tables.popitem(), "".join(f"{part}/" for part in top)
-    rows = _rows(data, name)
+    name, (data, header) = tables.popitem()
+    rows, prefix = _rows(data, header, name), "".join(f"{part}/" for part in top)
     there = {file.name for file in listing.files}
     if not any(prefix + row.file in there for row in rows):
         with suppress(DataError):
@@ -122,19 +123,16 @@ def _arranged(rows: list[_Row], listing: Listing, prefix: str, table: str) -> Ar
         elif name not in refused:
             arranged.skipped.append((name, f"is named in {shown} but is not there; check its path"))
     if not arranged.placed:
-        why = f" For example `{printable(arranged.skipped[0][0])}` {arranged.skipped[0][1]}." if rows else ""
+        examples = arranged.skipped[len(listing.refused) :] or arranged.skipped
+        why = f" For example `{printable(examples[0][0])}` {examples[0][1]}." if rows else ""
         raise DataError(f"No line of {shown} names a photo that can be used.{why}")
     settle_sides(arranged, f"marked {{}} in {_braced(shown)}", "the others")
     return arranged
 
 
-def _is_table(data: bytes) -> bool:
-    return bool(_header(data[:4096].decode("utf-8-sig", "replace")))
-
-
-def _header(text: str) -> tuple[str, list[str]] | None:
-    """Delimiter and columns of the first line, if these are a table's."""
-    first = text[:4096].splitlines()[:1]
+def _header(data: bytes) -> tuple[str, list[str]] | None:
+    """Delimiter and columns of the first line, as far as it is of a usual length, if these are a table's."""
+    first = data[:4096].decode("utf-8-sig", "replace").splitlines()[:1]
     for delimiter in ",;\t":
         cells = next(csv.reader(first, delimiter=delimiter, skipinitialspace=True), [])
         columns = [cell.strip().lower() for cell in cells]
@@ -143,8 +141,9 @@ def _header(text: str) -> tuple[str, list[str]] | None:
     return None
 
 
-def _rows(data: bytes, shown: str) -> list[_Row]:
+def _rows(data: bytes, header: tuple[str, list[str]], shown: str) -> list[_Row]:
     """The lines below the first, blank ones left out. Raises DataError."""
+    delimiter, columns = header
     shown = printable(shown)
     if len(data) > MAX_TABLE_BYTES:
         raise DataError(f"{shown} is larger than {MAX_TABLE_BYTES // 1024**2} MB. Make a smaller list of labels.")
@@ -152,9 +151,6 @@ def _rows(data: bytes, shown: str) -> list[_Row]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise DataError(f"{shown} is not UTF-8 text. Save it as “CSV UTF-8” and try again.") from None
-    header = _header(text)
-    assert header  # the caller asked
-    delimiter, columns = header
     at = [columns.index(name) if name in columns else None for name in ("file", "label", "split")]
     rows: list[_Row] = []
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
