@@ -271,6 +271,11 @@ def test_a_header_of_its_own_that_lies_about_where_a_member_begins_spoils_that_m
     assert refused == {"reds/a.png": "is damaged inside the zip; make the zip anew"}
 
 
+def test_an_empty_zip_holds_nothing(make_zip):
+    found, refused, listing = contents(make_zip([]))
+    assert (found, refused, listing.folders) == ({}, {}, set())
+
+
 def test_a_zip_after_other_bytes_is_read(make_zip):
     path = make_zip([("reds/a.png", b"1" * 50), ("reds/b.png", b"2" * 50)])
     path.write_bytes(b"#!/bin/sh unpack yourself\n" + path.read_bytes())

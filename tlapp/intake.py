@@ -215,7 +215,7 @@ def _running_on(archive: zipfile.ZipFile, file: IO[bytes], shown: str) -> set[in
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
     following = [info.header_offset for info in infos[1:]] + [archive.start_dir]
     found = set()
-    for info, end in zip(infos, following, strict=True):
+    for info, end in zip(infos, following[: len(infos)], strict=True):  # an empty zip has none
         if info.header_offset + 30 + len(info.orig_filename) + info.compress_size > end:
             raise DataError(
                 f"The zip {printable(shown)} is damaged or a trap: some of its entries overlap. Make it anew."
