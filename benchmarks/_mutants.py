@@ -250,6 +250,7 @@ KINDS: dict[str, Callable[[Rng], list[Entry]]] = {
     ],
     "names of every kind": _named(
         b"", b"/", b".", b"./", b"reds", b"reds/0.png/x.png", b"a\0b.png", b"\xff\xfe.png", b"x" * 5000, b"reds/" * 500,
+        b"a/" * 30_000 + b"x.png",
         b"\n.png", b"con/nul.png", "reds/\u202e.png".encode(), "\ud800".encode("utf-8", "surrogatepass"), b"a:b/c.png",
     ),
     "names of an old code page": lambda rng: [Entry(rng.bytes(9) + b"/x.png", _good()[0].data, flags=0)],

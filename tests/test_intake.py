@@ -271,6 +271,14 @@ def test_a_header_of_its_own_that_lies_about_where_a_member_begins_spoils_that_m
     assert refused == {"reds/a.png": "is damaged inside the zip; make the zip anew"}
 
 
+def test_a_path_of_thousands_of_folders_is_refused_by_name(make_zip):
+    deep = ["a/" * 30_000 + "x.png", "b/" * 30_000, "c/" * 30 + "x.png"]
+    found, refused, listing = contents(make_zip([*((name, b"1") for name in deep), ("d/" * 29 + "x.png", b"2")]))
+    assert list(found.values()) == [b"2"]
+    assert refused == dict.fromkeys(deep, "lies more than 30 folders deep")
+    assert len(listing.folders) == 29
+
+
 def test_an_empty_zip_holds_nothing(make_zip):
     found, refused, listing = contents(make_zip([]))
     assert (found, refused, listing.folders) == ({}, {}, set())

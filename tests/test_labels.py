@@ -114,6 +114,7 @@ def test_every_line_of_no_use_is_named_with_the_reason(loose, tmp_path):
         f"img/1.png,{'x' * 300}": "has a label of more than 200 letters in `labels.csv`",
         "img/\0.png,reds": "is named in `labels.csv` but is not there; check its path",
         f"{'long' * 99}.png,reds": "is named in `labels.csv` but is not there; check its path",
+        f"{'a/' * 60_000}x.png,reds": "lies more than 30 folders deep",
         ",reds": "has a line that names no file",
     }
     data = dataset.scan(write(loose, *LINES, *bad))

@@ -30,6 +30,9 @@ RATIO_FROM = 1024**2
 MAX_CONTENTS_BYTES = 32 * 1024**2
 """Of a zip's list of contents: more than 600 for each of the most files."""
 
+MAX_DEPTH = 30
+"""Folders around a file: the names of all of them are kept, so that thousands in one path would fill the memory."""
+
 _STEP = 200
 _DAMAGED = "is damaged inside the zip; make the zip anew"
 _JUNK = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx", "$recycle.bin", "@eadir"}
@@ -246,6 +249,8 @@ def _list_zip(archive: zipfile.ZipFile, damaged: set[int]) -> Listing:
             listing.n_junk += not is_folder
         elif path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
             listing.refused.append((name, "has a path that leads out of the zip"))
+        elif len(path.parts) > MAX_DEPTH:
+            listing.refused.append((name, f"lies more than {MAX_DEPTH} folders deep"))
         elif is_folder:
             listing.folders.add(path.as_posix())
         elif stat.S_ISLNK(info.external_attr >> 16):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tlapp.errors import DataError, PictureError, printable, some
-from tlapp.intake import MAX_FILES, Listing, Report, is_junk, list_named, open_source, read_file
+from tlapp.intake import MAX_DEPTH, MAX_FILES, Listing, Report, is_junk, list_named, open_source, read_file
 from tlapp.layout import SPLITS, Arranged, Placed, arrange, settle_sides
 
 MAX_TABLE_BYTES = 20 * 1024**2
@@ -173,6 +173,8 @@ def _row(file: str, label: str, split: str) -> _Row:
         refused = "has a line that names no file"
     elif PureWindowsPath(file).anchor or path.is_absolute() or ".." in path.parts:
         refused = "leads out of the folder of {}"
+    elif len(path.parts) > MAX_DEPTH:
+        refused = f"lies more than {MAX_DEPTH} folders deep"
     elif not label:
         refused = "has no label in {}"
     elif len(label) > MAX_LABEL:
