@@ -286,8 +286,9 @@ def said(zone: Any, sentence: str) -> None:
 
 def test_a_dropped_folder_keeps_its_sub_folders(zone, server, make_folder):
     folder = make_folder({"train/bees": 2, "train/ants": 2, "val/bees": 1, "val/ants": 1}, "my photos")
+    (folder / "labels.csv").write_text("file,label\n")  # lists of labels come through
     drop_on(zone, folder)
-    said(zone, "6 files uploaded.")
+    said(zone, "7 files uploaded.")
     until(lambda: server.arrived)
     assert server.tree() == {f"my photos/{name}": content for name, content in tree(folder).items()}
 
