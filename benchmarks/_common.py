@@ -122,7 +122,7 @@ class Rows:
         return rows
 
 
-_UNSHOWN = ("machine", "engine", "marks")
+_UNSHOWN = ("machine", "engine", "marks", "kinds")
 
 
 def words(kind: Row) -> str:

@@ -10,10 +10,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
-    "errors", "tables", "events", "workspace", "tasks", "images", "intake", "layout", "photos", "dataset", "paper",
-    "demo", "catalog", "settings", "plan", "seeding", "augment|backbones", "speed", "features", "lbfgs", "heads",
-    "crossval", "sampling", "pool", "optimizers", "train", "recipe", "estimate", "evaluate", "tune", "runs", "figures",
-    "predict", "scoring", "fetching", "sitting", "jobs", "ui.pieces", "ui.frame", "ui.curve", "ui.guard",
+    "errors", "tables", "events", "workspace", "tasks", "images", "intake", "layout", "labels", "photos", "dataset",
+    "paper", "demo", "catalog", "settings", "plan", "seeding", "augment|backbones", "speed", "features", "lbfgs",
+    "heads", "crossval", "sampling", "pool", "optimizers", "train", "recipe", "estimate", "evaluate", "tune", "runs",
+    "figures", "predict", "scoring", "fetching", "sitting", "jobs", "ui.pieces", "ui.frame", "ui.curve", "ui.guard",
     "ui.serve", "ui.drop", "ui.shelf", "ui.form", "ui.preview", "ui.weights", "ui.tries",
     "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "terminal", "commands", "cli",
 ]  # fmt: skip
@@ -73,6 +73,12 @@ def test_gradio_is_known_to_the_page_alone(name):
 @pytest.mark.parametrize("name", [name for name in TREES if name not in ("terminal", "commands")])
 def test_nothing_prints_but_the_command_line(name):
     assert not [n for n in ast.walk(TREES[name]) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"]
+
+
+def test_pictures_come_in_by_one_door():
+    nodes = [(name, node) for name, tree in TREES.items() for node in ast.walk(tree)]
+    opened = {name for name, node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node) == "Image.open"}
+    assert opened == {"images"}
 
 
 def test_threads_start_in_two_rooms_alone():

@@ -6,9 +6,11 @@ import zipfile
 import numpy as np
 import pytest
 from conftest import photo
+from PIL import Image
 
-from tlapp import dataset
+from tlapp import dataset, images
 from tlapp.errors import DataError
+from tlapp.tasks import Cancelled
 
 
 def sides(data):
@@ -131,6 +133,34 @@ def test_two_photos_of_a_class_are_too_few_to_split(make_folder):
         data.split()
 
 
+def test_cancel_works_while_a_folder_is_listed_and_leaves_nothing(make_folder, home):
+    told = []
+
+    def cancel(*what):
+        told.append(what)
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        dataset.scan(make_folder({"reds": 3, "blues": 3}), report=cancel)
+    assert told == [(0, 0, "0 found")]
+    assert [entry.name for entry in (home / "datasets").iterdir() if entry.is_dir()] == []
+
+
+def test_what_is_wrong_in_a_zip_is_named_entry_by_entry(make_folder, tmp_path):
+    folder = make_folder({"reds": 3, "blues": 3})
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in folder.rglob("*.png"):
+            archive.write(path, path.relative_to(folder))
+        archive.write(shutil.make_archive(str(tmp_path / "inner"), "zip", folder), "reds/inner.zip")
+        archive.writestr("reds/bomb.bmp", bytes(2 * 1024**2))
+        archive.writestr("reds/old.png", b"x", zipfile.ZIP_BZIP2)
+    data = dataset.scan(tmp_path / "odd.zip")
+    reasons = {s.name: s.reason for s in data.skipped}
+    assert set(reasons) == {"reds/inner.zip", "reds/bomb.bmp", "reds/old.png"}
+    assert reasons["reds/inner.zip"] == "is a zip inside the data; unpack it first"
+    assert len(data.photos) == 6
+
+
 def test_an_empty_class_folder_is_said_and_left_out(make_folder):
     data = dataset.scan(make_folder({"reds": 4, "blues": 4, "greens": 0}))
     assert data.classes == ("blues", "reds")
@@ -149,12 +179,58 @@ def test_the_source_is_untouched_and_may_vanish(make_folder):
 
 
 def test_the_copy_holds_the_photos_pixels(make_folder):
-    from PIL import Image
-
     folder = make_folder({"reds": 4, "blues": 4})
     data = dataset.scan(folder)
     for i, entry in enumerate(data.photos):
         assert np.array_equal(data.pixels(i), np.asarray(Image.open(folder / entry.name)))
+
+
+def test_names_of_labels_that_differ_in_case_alone_are_pointed_out(make_folder):
+    folder = make_folder({"a": 3, "b": 3})
+    lines = [f"{sub}/00{i}.png,{'Reds' if sub == 'a' else 'reds'}" for sub in "ab" for i in range(3)]
+    (folder / "labels.csv").write_text("\n".join(["file,label", *lines]))
+    data = dataset.scan(folder)
+    assert data.classes == ("Reds", "reds")
+    assert any("`Reds`, `reds` look the same" in note for note in data.notes)
+
+
+def test_files_renamed_to_jpg_are_skipped_by_name_with_what_they_are(make_folder):
+    folder = make_folder({"reds": 3, "blues": 3})
+    made = {
+        "nothing.jpg": (b"", "is empty (0 bytes)"),
+        "text.jpg": (b"Dear diary", "is a text file, not a photo"),
+        "drawing.jpg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is an SVG drawing, not a photo"),
+        "phone.jpg": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(60), "is a HEIC photo, which is not read"),
+        "cut.jpg": ((folder / "reds/000.png").read_bytes()[:-500], "is cut short"),
+    }
+    for name, (content, _) in made.items():
+        (folder / "reds" / name).write_bytes(content)
+    data = dataset.scan(folder)
+    assert {s.name for s in data.skipped} == {f"reds/{name}" for name in made}
+    assert all(s.reason.startswith(made[s.name.removeprefix("reds/")][1]) for s in data.skipped)
+    assert len(data.photos) == 6
+
+
+def test_a_photo_is_known_by_its_content_whatever_its_name_ends_in(make_folder):
+    folder = make_folder({"reds": 3, "blues": 3})
+    for ending, kind in {"jfif": "JPEG", "gif": "GIF", "avif": "AVIF", "txt": "WEBP", "": "PNG"}.items():
+        noise = np.random.default_rng(len(ending)).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"reds/x.{ending}", kind)
+    (folder / "reds/phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(60))
+    data = dataset.scan(folder)
+    assert data.class_counts() == {"blues": 3, "reds": 8}
+    assert [(s.name, "HEIC" in s.reason) for s in data.skipped] == [("reds/phone.heic", True)]
+
+
+def test_a_turned_photo_is_kept_as_prediction_will_see_it(make_folder):
+    folder = make_folder({"reds": 3, "blues": 3})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(folder / "reds/000.png").save(folder / "reds/turned.jpg", exif=exif)
+    data = dataset.scan(folder)
+    (index,) = [i for i, entry in enumerate(data.photos) if entry.name == "reds/turned.jpg"]
+    assert data.pixels(index).shape == (60, 48, 3)
+    assert np.array_equal(data.pixels(index), images.load((folder / "reds/turned.jpg").read_bytes()))
 
 
 def test_class_names_that_look_the_same_are_pointed_out(make_folder):

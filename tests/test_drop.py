@@ -12,6 +12,7 @@ import pytest
 from conftest import drop_on, photo, until
 from starlette.middleware import Middleware
 
+from tlapp import dataset
 from tlapp.dataset import Skipped
 from tlapp.errors import DataError
 from tlapp.intake import MAX_FILE_BYTES, MAX_FILES
@@ -72,6 +73,15 @@ def test_one_upload_named_in_two_classes_gives_each_its_own_copy(sent, target, u
     (target / "bees" / "1.jpg").write_bytes(b"changed")
     assert (target / "ants" / "1.jpg").read_bytes() == b"same"
     assert not list(uploads.iterdir())
+
+
+def test_a_dropped_csv_of_labels_gives_the_dropped_photos_their_classes(sent, target, uploads, tmp_path):
+    table = "file,label\n" + "".join(f"img/{i}.png,{'ab'[i % 2]}\n" for i in range(8))
+    photos = [photo(tmp_path / f"{i}.png", (99, 9, 9), i).read_bytes() for i in range(8)]
+    files = [sent(f"p/img/{i}.png", data) for i, data in enumerate(photos)]
+    source, skipped = drop.gather(payload(sent("p/labels.csv", table.encode()), *files), target, uploads)
+    assert (source, skipped) == (target, [])
+    assert dataset.scan(source).class_counts() == {"a": 4, "b": 4}
 
 
 def test_another_file_system_is_copied_to(sent, target, uploads, monkeypatch):
@@ -276,8 +286,9 @@ def said(zone: Any, sentence: str) -> None:
 
 def test_a_dropped_folder_keeps_its_sub_folders(zone, server, make_folder):
     folder = make_folder({"train/bees": 2, "train/ants": 2, "val/bees": 1, "val/ants": 1}, "my photos")
+    (folder / "labels.csv").write_text("file,label\n")  # lists of labels come through
     drop_on(zone, folder)
-    said(zone, "6 files uploaded.")
+    said(zone, "7 files uploaded.")
     until(lambda: server.arrived)
     assert server.tree() == {f"my photos/{name}": content for name, content in tree(folder).items()}
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+from benchmarks import _mutants
 from tlapp import images
 from tlapp.errors import PictureError
 
@@ -247,49 +248,29 @@ def test_one_bit_pictures_are_black_and_white():
     assert_colour(images.load(encoded(picture)), WHITE)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [KeyError("x"), SyntaxError("not a TIFF"), struct.error("short"), IndexError(), ValueError(), OSError("broken"),
+     ZeroDivisionError(), RecursionError(), MemoryError(), EOFError(), Image.DecompressionBombError("bomb")],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_whatever_a_reader_raises_becomes_a_sentence(monkeypatch, error):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(images, "_decode", fails)
+    assert refusal(encoded(flat())).startswith(("is ", "has ", "needs "))
+
+
 def test_formats_that_start_other_programs_stay_shut():
     assert "text file" in refusal(encoded(flat(), "EPS"))
 
 
-def mutants(rng, whole, n):
-    """Flipped, overwritten, cut, repeated and dropped bytes; mostly behind the signature."""
-    for i in range(n):
-        data = bytearray(whole)
-        at = int(rng.integers(4, len(data)))
-        span = int(rng.integers(1, 64))
-        match i % 5:
-            case 0:
-                for k in rng.integers(4, len(data), 1 + i % 7):
-                    data[k] ^= 1 << rng.integers(8)
-            case 1:
-                data[at : at + span] = rng.bytes(span)
-            case 2:
-                del data[at:]
-            case 3:
-                data[at:at] = data[at : at + span]
-            case 4:
-                del data[at : at + span]
-        yield bytes(data)
-
-
-SEEDS = {
-    "JPEG": {"exif": turned_by(6), "progressive": True},
-    "PNG": {"exif": turned_by(8)},
-    "WEBP": {},
-    "GIF": {},
-    "TIFF": {"compression": "tiff_lzw"},
-    "AVIF": {},
-    "BMP": {},
-    "JPEG2000": {},
-}
-
-
-@pytest.mark.parametrize("kind", SEEDS)
+@pytest.mark.parametrize("kind", _mutants.originals())
 def test_a_damaged_file_is_a_picture_or_a_sentence_and_soon(kind):
     rng = np.random.default_rng(sum(kind.encode()))
-    whole = encoded(noisy((64, 48), 3), kind, **SEEDS[kind])
     shapes, refusals = [], []
-    for mutant in mutants(rng, whole, 60):
+    for mutant in _mutants.mutants(rng, _mutants.originals()[kind], 60):
         begun = time.monotonic()
         try:
             shapes.append(images.load(mutant).shape)

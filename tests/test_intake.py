@@ -182,7 +182,7 @@ def test_a_member_locked_with_a_password_is_refused(make_zip):
     assert "password" in refused["reds/b.png"]
 
 
-@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_a_damaged_member_is_refused_and_the_others_read(make_zip, packing):
     noise = np.random.default_rng(0).bytes(3000)
     path = make_zip([("reds/a.png", noise), ("reds/b.png", b"fine" * 99)], packing)
@@ -194,6 +194,13 @@ def test_a_damaged_member_is_refused_and_the_others_read(make_zip, packing):
     assert found == {"reds/a.png": "is damaged inside the zip; make the zip anew", "reds/b.png": b"fine" * 99}
 
 
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_packing_that_is_unpacked_without_a_bound_is_refused_by_name(make_zip, packing):
+    found, refused, _listing = contents(make_zip([("reds/a.png", b"1234" * 99)], packing))
+    assert (found, list(refused)) == ({}, ["reds/a.png"])
+    assert "packed in a way that is not read" in refused["reds/a.png"]
+
+
 def test_an_odd_packing_is_refused(make_zip):
     path = make_zip([("reds/a.png", b"1234")])
     data = bytearray(path.read_bytes())
@@ -201,7 +208,7 @@ def test_an_odd_packing_is_refused(make_zip):
     at = data.rindex(b"PK\x01\x02") + 10
     data[at : at + 2] = struct.pack("<H", 97)
     path.write_bytes(data)
-    assert "packed in a way that is not read" in contents(path)[0]["reds/a.png"]
+    assert "packed in a way that is not read" in contents(path)[1]["reds/a.png"]
 
 
 def test_a_size_that_lies_is_damage(make_zip):
@@ -212,9 +219,117 @@ def test_a_size_that_lies_is_damage(make_zip):
 
 def test_a_member_larger_than_its_bound_is_refused(make_zip, monkeypatch):
     monkeypatch.setattr(intake, "MAX_FILE_BYTES", 1024**2)
-    path = make_zip([("a.png", bytes(1024**2 + 1)), ("b.png", bytes(1024**2))], zipfile.ZIP_DEFLATED)
+    large = bytes(range(256)) * 4096 + b"!"
+    path = make_zip([("a.png", large), ("b.png", large[:-1])], zipfile.ZIP_DEFLATED)
     found, _refused, _listing = contents(path)
-    assert found == {"a.png": "is larger than 1 MB", "b.png": bytes(1024**2)}
+    assert found == {"a.png": "is larger than 1 MB", "b.png": large[:-1]}
+
+
+def test_a_bomb_is_refused_by_name_without_unpacking_it(make_zip):
+    bomb, plain = bytes(3 * 1024**2), bytes(1024**2)
+    found, refused, _listing = contents(make_zip([("a.bmp", bomb), ("b.bmp", plain)], zipfile.ZIP_DEFLATED))
+    assert found == {"b.bmp": plain}
+    assert refused == {"a.bmp": "would unpack to more than 1,000 times its size in the zip"}
+
+
+def at_same_place(path, of):
+    """Make the last entry of the list of contents point to where the entry number `of` begins, with all its sizes."""
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        start, info = archive.start_dir, archive.infolist()[of]
+    last = data.rindex(b"PK\x01\x02")
+    assert last > start
+    data[last + 16 : last + 28] = struct.pack("<III", info.CRC, info.compress_size, info.file_size)
+    data[last + 42 : last + 46] = struct.pack("<I", info.header_offset)
+    path.write_bytes(data)
+    return path
+
+
+def test_entries_that_share_all_their_bytes_refuse_the_zip(make_zip):
+    path = at_same_place(make_zip([("reds/a.png", b"1" * 50), ("reds/b.png", b"2" * 50)]), 0)
+    with pytest.raises(DataError, match=r"^The zip .*photos\.zip is damaged or a trap: some of its entries overlap"):
+        contents(path)
+
+
+def test_an_entry_that_reaches_into_the_next_refuses_the_zip(make_zip):
+    path = make_zip([("reds/a.png", b"1" * 50), ("reds/b.png", b"2" * 50)])
+    data = bytearray(path.read_bytes())
+    first = data.index(b"PK\x01\x02")
+    data[first + 20 : first + 28] = struct.pack("<II", 90, 90)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="overlap"):
+        contents(path)
+
+
+def test_a_header_of_its_own_that_lies_about_where_a_member_begins_spoils_that_member_alone(make_zip):
+    path = make_zip([("reds/a.png", b"1" * 50), ("reds/b.png", b"2" * 50)])
+    data = bytearray(path.read_bytes())
+    data[28:30] = struct.pack("<H", 40)
+    path.write_bytes(data)
+    found, refused, _listing = contents(path)
+    assert found == {"reds/b.png": b"2" * 50}
+    assert refused == {"reds/a.png": "is damaged inside the zip; make the zip anew"}
+
+
+def test_a_path_of_thousands_of_folders_is_refused_by_name(make_zip):
+    deep = ["a/" * 30_000 + "x.png", "b/" * 30_000, "c/" * 30 + "x.png"]
+    found, refused, listing = contents(make_zip([*((name, b"1") for name in deep), ("d/" * 29 + "x.png", b"2")]))
+    assert list(found.values()) == [b"2"]
+    assert refused == dict.fromkeys(deep, "lies more than 30 folders deep")
+    assert len(listing.folders) == 29
+
+
+def test_an_empty_zip_holds_nothing(make_zip):
+    found, refused, listing = contents(make_zip([]))
+    assert (found, refused, listing.folders) == ({}, {}, set())
+
+
+def test_a_zip_after_other_bytes_is_read(make_zip):
+    path = make_zip([("reds/a.png", b"1" * 50), ("reds/b.png", b"2" * 50)])
+    path.write_bytes(b"#!/bin/sh unpack yourself\n" + path.read_bytes())
+    assert set(contents(path)[0]) == {"reds/a.png", "reds/b.png"}
+
+
+def test_100_000_entries_are_refused_in_a_sentence_before_they_are_read(make_zip, monkeypatch):
+    path = make_zip([("reds/a.png", b"1")])
+    data = path.read_bytes()
+    start, end = data.index(b"PK\x01\x02"), data.rindex(b"PK\x05\x06")
+    many = data[:start] + data[start:end] * 100_000
+    size = len(many) - start
+    large = struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, 100_000, 100_000, size, start)
+    place = struct.pack("<4sIQI", b"PK\x06\x07", 0, len(many), 1)
+    last = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 65535, 65535, 2**32 - 1, 2**32 - 1, 0)
+    path.write_bytes(many + large + place + last)
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    with pytest.raises(DataError, match="more than 50,000 entries"), intake.open_source(path):
+        pass
+
+
+def test_an_end_that_lies_about_the_number_of_entries_is_found_out(make_zip, monkeypatch):
+    monkeypatch.setattr(intake, "MAX_FILES", 3)
+    path = make_zip([(f"reds/{i}.png", b"x") for i in range(4)])
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"PK\x05\x06")
+    data[at + 8 : at + 12] = struct.pack("<HH", 1, 1)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="more than 3 entries"):
+        contents(path)
+
+
+def test_listing_reports_and_ends_with_what_the_report_raises(tmp_path):
+    for i in range(450):
+        (tmp_path / f"{i:03d}.png").touch()
+    told = []
+    with intake.open_source(tmp_path, report=lambda *what: told.append(what)) as listing:
+        assert len(listing.files) == 450
+    assert told == [(0, 0, "0 found"), (0, 0, "200 found"), (0, 0, "400 found")]
+
+    def cancel(done, total, what):
+        if what == "200 found":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), intake.open_source(tmp_path, report=cancel):
+        pass
 
 
 def test_a_file_larger_than_its_bound_is_refused(tmp_path, monkeypatch):

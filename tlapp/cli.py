@@ -53,7 +53,11 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     run_help = "run id or number, run folder, or `latest` (the newest finished run)"
-    train = command("train", commands.train, "Train on a folder or zip with one sub-folder of photos per class.")
+    train = command(
+        "train",
+        commands.train,
+        "Train on a folder or zip with one sub-folder of photos per class, or a CSV of labels.",
+    )
     _photo_options(train)
     train.add_argument("--freeze", metavar="BLOCKS", dest="frozen", help="all, none, or names such as stem,layer1")
     train.add_argument("--epochs", type=int, help="passes over the training photos, at most")
@@ -99,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _photo_options(parser: argparse.ArgumentParser) -> None:
     """What train and tune have in common."""
-    parser.add_argument("folder", metavar="FOLDER")
+    parser.add_argument("folder", metavar="FOLDER", help="a folder, a zip, or a CSV with the columns file,label")
     parser.add_argument("--test", metavar="FOLDER", help="test photos, one sub-folder per class")
     parser.add_argument("--backbone", default="auto", help=f"auto (default), {', '.join(catalog.BACKBONES)}")
     parser.add_argument("--weights", metavar="FILE", default="", help="weights file for the backbone")

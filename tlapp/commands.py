@@ -53,7 +53,7 @@ def _prepared(options: argparse.Namespace) -> tuple[datasets.Dataset, str, dict[
         dataset = datasets.scan(
             options.folder,
             workspace.expand(options.test) if options.test else None,
-            report=lambda done, total, _: bar.update(task, completed=done, total=total),
+            report=lambda done, total, _: bar.update(task, completed=done, total=total or None),
         )
     _describe(dataset)
     return dataset, choice.backbone.name, settings

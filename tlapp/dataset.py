@@ -1,4 +1,4 @@
-"""A folder or zip of photos → a `Dataset`: classes, photos, what was left out and why, and how it is split.
+"""A folder, zip or CSV of photos → a `Dataset`: classes, photos, what was left out and why, and how it is split.
 
 Every photo is decoded once into the app's own copy (shorter side 256, uint8), so that the person's folder is
 never written to and may vanish while a run lives. Knows nothing of networks or plans.
@@ -12,7 +12,7 @@ import json
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -21,8 +21,9 @@ import numpy as np
 
 from tlapp import images, tasks, workspace
 from tlapp.errors import DataError, PictureError, some
-from tlapp.intake import open_source
-from tlapp.layout import Placed, arrange
+from tlapp.intake import Report
+from tlapp.labels import open_labelled
+from tlapp.layout import Placed
 from tlapp.photos import Dataset, Photo, Skipped, Split
 
 SCHEMA = 1
@@ -31,9 +32,6 @@ _FILES = ("photos.bin", "dataset.json")
 _ALL_FOR_TRAINING = (
     "Photos that came without a test part are all for training; the score comes from the test photos of the others."
 )
-
-
-Report = Callable[[int, int, str], None]
 
 
 def scan(
@@ -46,13 +44,14 @@ def scan(
     refused: Sequence[Skipped] = (),
     shown_as: str = "",
 ) -> Dataset:
-    """Read a folder or a zip with one sub-folder per class, or `train/`, `val/`, `test/` of such.
+    """Read a folder or a zip with one sub-folder per class, or `train/`, `val/`, `test/` of such, or a CSV of labels.
 
     Args:
-        source: the folder or zip. It is only read.
+        source: the folder, zip or CSV (`labels` says how it is read). It is only read.
         test: another one whose photos all become test photos.
         home: workspace for the copy; default `workspace.home()`.
-        report: called with (files done, files found, class) as the scan goes; what it raises ends the scan.
+        report: called with (files done, files found, class) as the scan goes, (0, 0, how many are found) before;
+            what it raises ends the scan.
         all_test: every photo is a test photo and a single class will do (for `tlapp evaluate`).
         refused: files that were submitted but did not come this far; they count as skipped.
         shown_as: what to call the source in sentences and records, where its path means nothing to the person.
@@ -135,8 +134,7 @@ def _ingest(
     with open(incoming / "photos.bin", "wb") as out:
         for root in [source] + ([test] if test else []):
             shown = shown_as if shown_as and root is source else str(root)
-            with open_source(root, shown) as listing:
-                arranged = arrange(listing, shown)
+            with open_labelled(root, shown, report) as arranged:
                 if test and root is source and any(p.side == "test" for p in arranged.placed) and arranged.has_test:
                     raise DataError("The folder has its own test photos. Leave out --test, or that test folder.")
                 notes += arranged.notes

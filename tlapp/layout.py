@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from tlapp.errors import DataError, printable, some
 from tlapp.intake import File, Listing
 
-_SPLITS = {
+SPLITS = {
     "train": "train",
     "training": "train",
     "val": "validation",
@@ -64,7 +64,7 @@ def arrange(listing: Listing, shown: str) -> Arranged:
         else:
             arranged.placed.append(Placed(file, class_parts[0], side))
     if sides:
-        _settle_sides(arranged, "the class folders beside it" if beside else "the train folder")
+        settle_sides(arranged, "of the {} folder", "the class folders beside it" if beside else "the train folder")
     _note_empty(listing, arranged, depth + (bool(sides) and not beside), wrapper, set(sides))
     if not arranged.placed:
         raise DataError(_nothing(len(paths), shown, listing.refused))
@@ -91,7 +91,7 @@ def _sides(tops: set[str], inside: list[tuple[tuple[str, ...], File]]) -> dict[s
     Either a train folder with classes within it, or, beside the class folders, a test or val folder that holds some
     of the same names.
     """
-    sides = {top: _SPLITS[top.lower()] for top in tops if top.lower() in _SPLITS}
+    sides = {top: SPLITS[top.lower()] for top in tops if top.lower() in SPLITS}
     within = {top: {parts[1] for parts, _ in inside if parts[0] == top and len(parts) > 2} for top in sides}
     if "train" in sides.values():
         return sides if any(within[top] for top in sides if sides[top] == "train") else {}
@@ -99,18 +99,18 @@ def _sides(tops: set[str], inside: list[tuple[tuple[str, ...], File]]) -> dict[s
     return {top: side for top, side in sides.items() if within[top] & classes}
 
 
-def _settle_sides(arranged: Arranged, rest: str) -> None:
-    """`val/` without `test/` is the test part; then validation photos come out of `rest`."""
+def settle_sides(arranged: Arranged, whose: str, rest: str) -> None:
+    """`val` without `test` is the test part; then validation photos come out of `rest`. `whose` has a {} for either."""
     present = {placed.side for placed in arranged.placed}
     arranged.has_test = "test" in present
     if arranged.has_test:
-        arranged.notes.append("The photos of the test folder are the test photos.")
+        arranged.notes.append(f"The photos {whose.format('test')} are the test photos.")
     elif "validation" in present:
         arranged.placed = [
             Placed(p.file, p.class_name, "test") if p.side == "validation" else p for p in arranged.placed
         ]
         arranged.notes.append(
-            "The photos of the val folder are the test photos; the choices of the training are made on a part of "
+            f"The photos {whose.format('val')} are the test photos; the choices of the training are made on a part of "
             f"{rest}."
         )
 

@@ -91,8 +91,9 @@ def _lay_out() -> Parts:
     zone = drop_zone("drop")
     with gr.Row(elem_id="source"):
         path = gr.Textbox(
-            label="Or a folder or zip on this machine", placeholder="/home/me/photos", scale=4, elem_id="path"
-        )
+            label="Or a folder, a zip or a CSV of labels on this machine", placeholder="/home/me/photos", scale=4,
+            elem_id="path",
+        )  # fmt: skip
         read = gr.Button("Read it", scale=1, min_width=100, elem_id="read-path")
         drawn = gr.Button("Try it with a demo set", scale=1, min_width=240, elem_id="demo")
     with gr.Row(elem_id="reading"):
