@@ -345,9 +345,9 @@ def test_trying_shows_a_row_for_each_trial_and_sets_the_best(site, folder, monke
     load(site, folder)
     choice(site, "preset", "Fine-tune everything").check()
     until(lambda: learning(site) == list(BLOCKS), 30)
-    site.locator("#try-budget input").fill("5")
+    site.locator("#try-budget input").fill("30")
     site.locator("#try-them").click()
-    site.locator("#tried", has_text="of 5 s").wait_for()
+    site.locator("#tried", has_text="of 30 s").wait_for()
     site.locator(".tl-trials").wait_for()
     trials, best = [step for step in steps if isinstance(step, Trial)], steps[-1].best
     assert len(trials) > 1

@@ -72,7 +72,7 @@ def sweep(
 ) -> Iterator[Progress | Trial | Tuned]:
     """Try which blocks should learn, and how fast; `plan` gives photos, backbone and augmentation.
 
-    The exact head alone comes first and always; then ever more of the last blocks at one rate, as long as the
+    The exact head alone comes first; then ever more of the last blocks at one rate, as long as the
     budget is likely to hold it; then other rates, for the best depth first.
 
     Args:
