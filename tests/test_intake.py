@@ -38,6 +38,13 @@ def patched(path, old, new):
     return path
 
 
+def overwritten(path, at, form, *values):
+    """Numbers written over the bytes of a zip from place `at` on."""
+    data = bytearray(path.read_bytes())
+    struct.pack_into(form, data, at, *values)
+    path.write_bytes(data)
+
+
 def contents(source):
     """Name → bytes or the reason why not, of all that is listed."""
     found = {}
@@ -253,19 +260,14 @@ def test_entries_that_share_all_their_bytes_refuse_the_zip(make_zip):
 
 def test_an_entry_that_reaches_into_the_next_refuses_the_zip(make_zip):
     path = make_zip([("reds/a.png", b"1" * 50), ("reds/b.png", b"2" * 50)])
-    data = bytearray(path.read_bytes())
-    first = data.index(b"PK\x01\x02")
-    data[first + 20 : first + 28] = struct.pack("<II", 90, 90)
-    path.write_bytes(data)
+    overwritten(path, path.read_bytes().index(b"PK\x01\x02") + 20, "<II", 90, 90)
     with pytest.raises(DataError, match="overlap"):
         contents(path)
 
 
 def test_a_header_of_its_own_that_lies_about_where_a_member_begins_spoils_that_member_alone(make_zip):
     path = make_zip([("reds/a.png", b"1" * 50), ("reds/b.png", b"2" * 50)])
-    data = bytearray(path.read_bytes())
-    data[28:30] = struct.pack("<H", 40)
-    path.write_bytes(data)
+    overwritten(path, 28, "<H", 40)
     found, refused, _listing = contents(path)
     assert found == {"reds/b.png": b"2" * 50}
     assert refused == {"reds/a.png": "is damaged inside the zip; make the zip anew"}
@@ -308,10 +310,7 @@ def test_100_000_entries_are_refused_in_a_sentence_before_they_are_read(make_zip
 def test_an_end_that_lies_about_the_number_of_entries_is_found_out(make_zip, monkeypatch):
     monkeypatch.setattr(intake, "MAX_FILES", 3)
     path = make_zip([(f"reds/{i}.png", b"x") for i in range(4)])
-    data = bytearray(path.read_bytes())
-    at = data.rindex(b"PK\x05\x06")
-    data[at + 8 : at + 12] = struct.pack("<HH", 1, 1)
-    path.write_bytes(data)
+    overwritten(path, path.read_bytes().rindex(b"PK\x05\x06") + 8, "<HH", 1, 1)
     with pytest.raises(DataError, match="more than 3 entries"):
         contents(path)
 
