@@ -1,4 +1,5 @@
-"""What a dataset is: accepted photos with their classes, the app's copy of their pixels, and how they divide.
+"""What a dataset is: accepted photos with their classes, the app's copy of their pixels, which of them belong
+together, and how they divide.
 
 Made by `dataset`; knows nothing of how photos are found or decoded.
 """
@@ -6,11 +7,14 @@ Made by `dataset`; knows nothing of how photos are found or decoded.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from tlapp import looks
 from tlapp.errors import DataError, some
 
 
@@ -18,7 +22,9 @@ from tlapp.errors import DataError, some
 class Photo:
     """One accepted photo. `side` is "train", "validation" or "test" where its folder says so, else "".
 
-    `height`, `width`: pixels of the copy, which starts at byte `offset`; `sha256` is of the file as submitted.
+    `height`, `width`: pixels of the copy, which starts at byte `offset`; `sha256` is of the file as submitted, as are
+    `n_bytes`, `full_height`, `full_width`, `camera` and `taken` (`images.Facts`); `look`: `looks.look`. `together`: a
+    name that photos share which the person wants on one side. What is unknown is 0 or "".
     """
 
     name: str
@@ -28,14 +34,26 @@ class Photo:
     height: int
     width: int
     offset: int
+    n_bytes: int = 0
+    full_height: int = 0
+    full_width: int = 0
+    camera: str = ""
+    taken: int = 0
+    look: str = ""
+    together: str = ""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A submitted file that is not used; "`name` `reason`" reads as a sentence."""
+    """A submitted file that is not used; "`name` `reason`" reads as a sentence.
+
+    `same_as`: the file that it is a copy of, byte by byte; `side`: as a photo has it, for such copies.
+    """
 
     name: str
     reason: str
+    same_as: str = ""
+    side: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +67,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Accepted photos and their copy. len(photos) + len(skipped) = files submitted, junk aside."""
+    """Accepted photos and their copy. len(photos) + len(skipped) = files submitted, junk aside.
+
+    `original`: the id of the dataset that this one was made of by the person's decisions, else "".
+    """
 
     source: str
     classes: tuple[str, ...]
@@ -57,6 +78,7 @@ class Dataset:
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
     folder: Path
+    original: str = ""
 
     @property
     def id(self) -> str:
@@ -89,26 +111,54 @@ class Dataset:
         except (OSError, ValueError) as error:
             raise DataError(f"The app's copy of the photos at {self.folder} is gone. Load them again.") from error
 
-    def split(self, test_fraction: float = 0.2, validation_fraction: float = 0.2, seed: int = 0) -> Split:
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """Photos that never sit on two sides: near copies, camera bursts, and what the person put together.
+
+        The group of each photo, named by its first member: int64, shape (photos,).
+        """
+        ties = looks.pairs([photo.look for photo in self.photos])
+        ties += looks.bursts([photo.camera for photo in self.photos], [photo.taken for photo in self.photos])
+        ties += looks.same([photo.together for photo in self.photos])
+        return looks.grouped(len(self.photos), ties)
+
+    @cached_property
+    def subfolders(self) -> tuple[str, ...]:
+        """The sub-folder of each photo below that of its class (the first one there), else the folder that it lies in
+        where folders are not the classes; "" where there is none.
+        """
+        return tuple(_subfolder(photo.name, self.classes[photo.label]) for photo in self.photos)
+
+    def grouping(self, by: str) -> np.ndarray:
+        """`groups`; for `by` "folder" the photos of sub-folders of one name belong together too."""
+        if by != "folder":
+            return self.groups
+        return looks.grouped(len(self.photos), [*enumerate(self.groups.tolist()), *looks.same(self.subfolders)])
+
+    def split(
+        self, test_fraction: float = 0.2, validation_fraction: float = 0.2, seed: int = 0, by: str = "photo"
+    ) -> Split:
         """Divide the photos as their folders say, else at random within each class.
 
         Test photos: those of a test folder, else `test_fraction` of all. Validation photos: those of a
         validation folder, else `validation_fraction` of what is left to train on. At least one photo of each
-        class goes to every part that is drawn.
+        class goes to every part that is drawn. Groups are drawn whole, unless a class is too small for that.
 
         Raises:
-            DataError: a class would have no photo to train on or none to choose by.
+            DataError: a class would have no photo to train on or none to choose by; `by` "folder" asks for more
+                sub-folders than there are.
         """
         generator = np.random.default_rng(seed)
         labels, sides = self.labels, np.array([photo.side for photo in self.photos])
         test, validation = sides == "test", sides == "validation"
         pool = ~test & ~validation
+        groups = self.grouping(by)
         drawn = []
         if not test.any():
-            test = _draw(pool, labels, test_fraction, generator)
+            test = _draw(pool, labels, groups, test_fraction, generator)
             drawn.append(test)
         if not validation.any():
-            validation = _draw(pool & ~test, labels, validation_fraction, generator)
+            validation = _draw(pool & ~test, labels, groups, validation_fraction, generator)
             drawn.append(validation)
         train = pool & ~test & ~validation
         every = [set(labels[part]) for part in (train, *drawn)]
@@ -118,13 +168,68 @@ class Dataset:
                 f"Too few photos to train on in {some(lacking)}: each class needs one to train on, one to choose "
                 "settings by and one to test with. Add photos or take the class out."
             )
-        return Split(np.flatnonzero(train), np.flatnonzero(validation), np.flatnonzero(test))
+        parts = [np.flatnonzero(part) for part in (train, validation, test)]
+        if by == "folder":
+            self._check_folders([train, *drawn], groups)
+        return Split(*parts)
+
+    def _check_folders(self, parts: list[np.ndarray], groups: np.ndarray) -> None:
+        """Raise DataError where a drawn part shares a sub-folder with another."""
+        named = np.array([bool(name) for name in self.subfolders])
+        if not named.any():
+            raise DataError("There are no sub-folders within the classes to split by. Split photo by photo.")
+        for i, one in enumerate(parts):
+            for other in parts[i + 1 :]:
+                torn = np.isin(groups, groups[one & named]) & other & named
+                if torn.any():
+                    names = sorted({self.classes[self.photos[j].label] for j in np.flatnonzero(torn)})
+                    raise DataError(
+                        f"Too few sub-folders to split by in {some(names)}: each part needs one of its own. Split "
+                        "photo by photo, or sort the photos into more sub-folders."
+                    )
 
 
-def _draw(pool: np.ndarray, labels: np.ndarray, fraction: float, generator: np.random.Generator) -> np.ndarray:
-    """A mask of `fraction` of the pool, class by class, at least one each, never a class's last."""
+def _subfolder(name: str, class_name: str) -> str:
+    folders = PurePosixPath(name).parts[:-1]
+    if class_name in folders:
+        below = folders[len(folders) - folders[::-1].index(class_name) :]
+        return below[0] if below else ""
+    return "/".join(folders)
+
+
+def _draw(
+    pool: np.ndarray, labels: np.ndarray, groups: np.ndarray, fraction: float, generator: np.random.Generator
+) -> np.ndarray:
+    """A mask of `fraction` of the pool, class by class, at least one each, never a class's last; groups whole.
+
+    Of a class that is one group, single photos are drawn all the same: without any there would be no score.
+    """
     drawn = np.zeros_like(pool)
+    inside: dict[int, list[int]] = {}
+    for index in np.flatnonzero(pool).tolist():
+        inside.setdefault(int(groups[index]), []).append(index)
+    left = np.bincount(labels[pool], minlength=int(labels.max(initial=0)) + 1)
+
+    def take(indices: Sequence[int]) -> None:
+        drawn[indices] = True
+        np.subtract.at(left, labels[indices], 1)
+
     for label in np.unique(labels[pool]):
         members = generator.permutation(np.flatnonzero(pool & (labels == label)))
-        drawn[members[: min(max(1, round(fraction * len(members))), len(members) - 1)]] = True
+        wanted = min(max(1, round(fraction * len(members))), len(members) - 1)
+        passed: list[list[int]] = []
+        for index in members:
+            group, missing = inside[int(groups[index])], wanted - int(drawn[members].sum())
+            if missing <= 0:
+                break
+            if drawn[index] or group in passed:
+                continue
+            takes = np.bincount(labels[group], minlength=len(left))
+            if takes[label] <= missing and (takes < left)[takes > 0].all():
+                take(group)
+            else:
+                passed.append(group)
+        if not drawn[members].any() and wanted:
+            fitting = [g for g in passed if (np.bincount(labels[g], minlength=len(left)) < left)[labels[g]].all()]
+            take(min(fitting, key=len) if fitting else members[:wanted].tolist())
     return drawn
