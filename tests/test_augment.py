@@ -1,19 +1,21 @@
 """Views of photos: seeded, of one size, each strength acting as far as its number says and no further."""
 
-import dataclasses
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import v2
 
 from tlapp import backbones, catalog, dataset, images
 from tlapp.augment import GREY, Views, view_seed
 from tlapp.features import PLAIN, Photos
-from tlapp.plan import AUGMENTATIONS, Augmentation
+from tlapp.plan import AUGMENTATIONS, Augmentation, Plan
+from tlapp.seeding import seeded
 
 RESNET = catalog.get("resnet18")
 LITE = catalog.get("efficientnet_lite0")
@@ -37,7 +39,7 @@ def square():
 
 
 def views(pixels, entry=RESNET, **strengths):
-    made = Views(dataclasses.replace(OFF, **strengths), entry)
+    made = Views(replace(OFF, **strengths), entry)
     return [made.draw(pixels, seed) for seed in SEEDS]
 
 
@@ -102,12 +104,105 @@ def test_the_photo_itself_is_never_changed():
     assert np.array_equal(pixels, before)
 
 
+# --- letterbox: all of a photo
+
+
+def letterboxed(pixels, entry=RESNET):
+    return Views(OFF, entry, "letterbox").plain(pixels)
+
+
+def ended(size):
+    """A blue photo with a red stripe at the start of its longer side and a green one at its end."""
+    width, height = size
+    pixels = np.full((height, width, 3), (0, 0, 255), np.uint8)
+    along = pixels if height > width else pixels.transpose(1, 0, 2)
+    along[: len(along) // 10] = (255, 0, 0)
+    along[-(len(along) // 10) :] = (0, 255, 0)
+    return pixels
+
+
+def has_ends(view):
+    red, green, _ = view.int()
+    return bool((red > 230).any() and (green > 230).any())
+
+
+@pytest.mark.parametrize("size", [(1000, 256), (256, 1000), (5120, 256), (60, 20)], ids=str)
+@pytest.mark.parametrize("entry", [RESNET, LITE], ids=lambda entry: entry.name)
+def test_with_letterbox_nothing_of_a_long_photo_is_cut_off(entry, size):
+    made = Views(replace(OFF, horizontal_flip=0.5), entry, "letterbox")
+    assert not has_ends(plain(ended(size), entry))
+    assert has_ends(letterboxed(ended(size), entry))
+    assert all(has_ends(made.draw(ended(size), seed)) for seed in SEEDS)
+    assert has_ends(Views(OFF, entry, "letterbox").draw(ended(size), 1))
+
+
+def test_a_letterboxed_photo_is_pillows_resize_of_it_between_grey_bars():
+    for entry, filtered in ((RESNET, Image.Resampling.BILINEAR), (LITE, Image.Resampling.BICUBIC)):
+        wide = photo((600, 300))
+        view = letterboxed(wide, entry).permute(1, 2, 0).numpy()
+        assert np.array_equal(view[56:168], np.asarray(Image.fromarray(wide).resize((224, 112), filtered)))
+        assert (np.concatenate([view[:56], view[168:]]) == GREY).all()
+        tall = letterboxed(wide.transpose(1, 0, 2).copy(), entry)
+        assert (torch.cat([tall[:, :, :56], tall[:, :, 168:]], 2) == GREY).all()
+        assert not (tall[:, :, 56:168] == GREY).all(0).all(0).any()
+
+
+def test_bars_differ_by_one_pixel_where_they_cannot_be_equal():
+    white = np.full((256, 257, 3), 255, np.uint8)
+    rows = (letterboxed(white)[0] == GREY).all(1).sum()
+    assert rows == 224 - round(256 * 224 / 257) == 1
+
+
+@pytest.mark.parametrize("side", [256, 224, 20])
+def test_a_square_photo_is_letterboxed_to_the_same_size_without_bars(side):
+    white = np.full((side, side, 3), 255, np.uint8)
+    view = letterboxed(white)
+    assert view.shape == plain(white).shape == (3, 224, 224)
+    assert (view == 255).all()
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize("size", [(300, 256), (256, 700), (20, 9)], ids=str)
+def test_random_views_of_a_letterboxed_photo_are_those_of_its_padded_square(size, name):
+    whole, cut = Views(AUGMENTATIONS[name], LITE, "letterbox"), Views(AUGMENTATIONS[name], LITE)
+    padded = letterboxed(photo(size), LITE)
+    assert padded.dtype == torch.uint8
+    for seed in range(4):
+        view = whole.draw(photo(size), seed)
+        assert (view.shape, view.dtype) == ((3, 224, 224), torch.uint8)
+        expected = padded if name == "off" else cut.draw(padded.permute(1, 2, 0).numpy(), seed)
+        assert torch.equal(view, expected)
+
+
+def test_crop_is_the_framing_where_none_is_said_and_is_what_torchvision_does():
+    pixels, light = photo((700, 256)), AUGMENTATIONS["light"]
+    chain = v2.Compose([
+        v2.RandomResizedCrop(224, scale=(0.64, 1.0), interpolation=v2.InterpolationMode.BICUBIC, antialias=True),
+        v2.RandomHorizontalFlip(0.5),
+    ])  # fmt: skip
+    assert torch.equal(Views(light, LITE, "crop").plain(pixels), plain(pixels, LITE))
+    for seed in range(8):
+        with seeded(seed):
+            expected = chain(torch.from_numpy(pixels.transpose(2, 0, 1).copy()))
+        for made in (Views(light, LITE), Views(light, LITE, "crop")):
+            assert torch.equal(made.draw(pixels, seed), expected)
+
+
+def test_the_views_of_a_plan_are_framed_as_it_says():
+    for framing in ("crop", "letterbox"):
+        made = Views.of(Plan("efficientnet_lite0", (), framing=framing, augmentation=AUGMENTATIONS["strong"]))
+        assert (made.framing, made.backbone, made.augmentation) == (framing, LITE, AUGMENTATIONS["strong"])
+
+
+# --- each strength
+
+
 STRENGTHS = {"crop": 0.5, "horizontal_flip": 1.0, "vertical_flip": 1.0, "rotation": 20.0, "zoom": 0.3, "shift": 0.2,
              "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "blur": 2.0, "erasing": 1.0}  # fmt: skip
 
 
 def test_every_strength_is_tried_here():
-    assert set(STRENGTHS) == {field.name for field in dataclasses.fields(Augmentation)}
+    assert set(STRENGTHS) == {field.name for field in fields(Augmentation)}
 
 
 @pytest.mark.parametrize("name", STRENGTHS)
@@ -124,7 +219,7 @@ def test_a_certain_flip_mirrors_the_plain_view():
 @pytest.mark.parametrize(("name", "axis"), [("horizontal_flip", 2), ("vertical_flip", 1)])
 @pytest.mark.parametrize("probability", [0.25, 0.75])
 def test_a_flip_happens_with_its_probability(name, axis, probability):
-    made = Views(dataclasses.replace(OFF, **{name: probability}), RESNET)
+    made = Views(replace(OFF, **{name: probability}), RESNET)
     pixels = photo()
     upright, mirrored = plain(pixels), plain(pixels).flip(axis)
     flipped = 0

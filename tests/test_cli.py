@@ -13,7 +13,7 @@ import pytest
 from conftest import SIDES, fill, model_file, photo, quick, until, watch
 from safetensors.torch import load, save
 
-from tlapp import catalog, dataset, jobs, runs
+from tlapp import catalog, dataset, jobs, pool, runs
 from tlapp.cli import main
 from tlapp.events import EpochFinished
 
@@ -293,6 +293,18 @@ def test_a_run_that_does_worse_than_the_instant_model_says_so_and_is_no_failure(
     assert f"The instant model does better on 4 photos held back: 4 right against {compared['run']}." in out
     assert "tlapp train FOLDER --instant" in out
     assert "head" not in result, "of an exact head alone"
+
+
+def test_framing_reaches_the_run_its_instant_model_and_the_sentence_that_offers_it(tlapp, photos, home, monkeypatch):
+    monkeypatch.setattr(pool, "comparison", lambda right, instant: {"n": 4, "run": 3, "instant": 4})
+    _, out, _ = tlapp("train", photos, "--epochs", 1, "--set", "framing=letterbox")
+    assert "The instant model with grey bars does better on 4 photos held back: 4 right against 3." in out
+    assert "You get the instant model with tlapp train FOLDER --instant --set framing=letterbox" in out
+    assert tlapp("train", photos, "--instant", "--set", "framing=letterbox")[0] == 0
+    assert [run.plan.framing for run in runs.all_runs(home)] == ["letterbox"] * 2
+    assert [run.plan.is_instant for run in runs.all_runs(home)] == [False, True]
+    sentence = "framing is `squeeze`; it must be crop or letterbox."
+    assert sentence in refused(tlapp("train", photos, "--set", "framing=squeeze"))
 
 
 # --- tune

@@ -58,6 +58,16 @@ def test_augmentation_costs_its_views():
     assert took(replace(BASE, augmentation=Augmentation(rotation=5))) == medium
 
 
+@pytest.mark.parametrize("solver", ["sgd", "exact", "auto"])
+def test_letterbox_costs_a_resize_of_every_view(solver):
+    plan = replace(BASE, solver=solver, augmentation=AUGMENTATIONS["off"])
+    more = took(replace(plan, framing="letterbox")) - took(plan)
+    views = 310 + (250 if solver == "sgd" else 0)  # those of the instant model beside it
+    assert more == pytest.approx(estimate.LETTERBOX * views * SPEED.view)
+    augmented = replace(BASE, solver=solver)
+    assert took(replace(augmented, framing="letterbox")) > took(augmented) + more
+
+
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0"])
 @pytest.mark.parametrize("first", [0, 2, -1, None])
 def test_learned_is_what_the_network_trains(name, first):

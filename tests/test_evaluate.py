@@ -107,4 +107,7 @@ def test_the_interval_is_that_of_scipy_and_narrows_with_more_photos():
     ],
 )
 def test_a_run_and_the_instant_model_are_compared_in_a_sentence(run, instant, words):
-    assert evaluate.beside_instant({"n": 10, "run": run, "instant": instant}) == words
+    compared = {"n": 10, "run": run, "instant": instant}
+    assert evaluate.beside_instant(compared) == words
+    alike = words.replace("instant model", "instant model with grey bars")
+    assert evaluate.beside_instant(compared, "letterbox") == alike, "not that of the Data tab, which crops"

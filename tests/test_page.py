@@ -165,7 +165,8 @@ def test_loading_the_same_photos_again_makes_no_second_instant_model(site, folde
 def settings(page):
     """All that is set in the Train tab."""
     return page.locator(
-        "#aug-strength input, #sliders input, #backbone input, #preset input, #blocks input, #more input"
+        "#aug-strength input, #sliders input, #set-framing input, #backbone input, #preset input, #blocks input, "
+        "#more input"
     ).evaluate_all("boxes => boxes.map(b => ['radio', 'checkbox'].includes(b.type) ? b.checked : b.value)")
 
 
@@ -209,10 +210,10 @@ def views(page):
     return page.locator("#preview img").evaluate_all("images => images.map(image => image.src)")
 
 
-def expected_views(home, degrees):
+def expected_views(home, degrees, framing="crop"):
     """What the preview must show at this rotation, made by the library."""
     data = dataset.load(next(path for path in (home / "datasets").iterdir() if path.is_dir()))
-    made = preview.views(data, 0, 0, Augmentation(rotation=degrees), catalog.get(catalog.INCLUDED))
+    made = preview.views(data, 0, 0, Augmentation(rotation=degrees), catalog.get(catalog.INCLUDED), framing)
     return re.findall('src="([^"]+)"', made)
 
 
@@ -239,6 +240,27 @@ def test_the_preview_follows_a_slider_by_mouse_and_keyboard_to_its_last_value(si
     for _ in range(24):
         site.keyboard.press("ArrowLeft")
     until(lambda: site.get_by_label("light").is_checked(), 30)
+
+
+def test_how_a_photo_fills_the_square_is_previewed_kept_by_presets_and_trained(site, folder, home):
+    load(site, folder)
+    assert chosen(site, "set-framing") == "crop"
+    choice(site, "set-framing", "letterbox").check()
+    expected = expected_views(home, 0, "letterbox")
+    assert set(expected).isdisjoint(expected_views(home, 0)), "the plain view, which comes first, too"
+    until(lambda: views(site) == expected, 30)
+    for preset, strength in (("Feature extraction", "off"), ("Auto", "light")):
+        choice(site, "preset", preset).check()
+        until(lambda strength=strength: chosen(site, "aug-strength") == strength, 30)
+        assert chosen(site, "set-framing") == "letterbox"
+    until(lambda: views(site) == expected, 30)
+    run = train_to_the_end(site, home)
+    assert (run.plan.framing, run.plan.solver, the_instant(home).plan.framing) == ("letterbox", "auto", "crop")
+    said = site.locator("#status").inner_text()
+    assert "last stage if it helps, with grey bars." in said
+    assert re.search(r"instant model with grey bars (does better )?on \d+ photos held back", said)
+    choice(site, "set-framing", "crop").check()
+    until(lambda: views(site) == expected_views(home, 0), 30)
 
 
 def test_ticks_presets_and_the_sentence_agree(site, folder):

@@ -8,6 +8,7 @@ import pytest
 from conftest import fill, photo, quick, until
 from sites import (
     answer,
+    choice,
     load,
     load_path,
     own_runs,
@@ -20,7 +21,7 @@ from sites import (
     train_to_the_end,
 )
 
-from tlapp import dataset, jobs, runs
+from tlapp import dataset, jobs, pool, runs
 from tlapp.events import EpochFinished, Judged
 
 
@@ -135,6 +136,18 @@ def test_a_run_worse_than_the_instant_model_says_so_and_the_button_takes_that(si
     assert f"run {instant.id} answers" in answer(site)
     assert runs.all_runs(home)[0] == instant
     assert len(runs.all_runs(home)) == 2
+
+
+def test_the_instant_model_that_a_letterboxed_run_offers_is_letterboxed_too(site, folder, home, monkeypatch):
+    monkeypatch.setattr(pool, "comparison", lambda right, instant: {"n": 4, "run": 3, "instant": 4})
+    load(site, folder)
+    choice(site, "set-framing", "letterbox").check()
+    train_to_the_end(site, home)
+    site.locator("#status", has_text="The instant model with grey bars does better on 4 photos held back").wait_for()
+    site.locator("#take-instant").click()
+    site.locator("#status", has_text="Instant model, with grey bars.").locator(".tl-score").wait_for()
+    made = [run.plan.framing for run in runs.all_runs(home) if run.plan.is_instant]
+    assert made == ["crop", "letterbox"]
 
 
 def test_an_auto_run_on_a_hundred_photos_says_what_became_of_fine_tuning(site, tmp_path, home):

@@ -26,6 +26,8 @@ def test_json_round_trip_is_exact():
         ({"frozen": "layer9"}, "layer9"),
         ({"augmentation": "wild"}, "augmentation"),
         ({"augmentation.rotation": "400"}, "rotation"),
+        ({"framing": "squeeze"}, "framing is `squeeze`; it must be crop or letterbox"),
+        ({"framming": "crop"}, "Did you mean framing"),
         ({"split_seed": "-1"}, "split_seed is -1"),
         ({"test_fraction": "0.5", "validation_fraction": "0.5"}, "too few"),
     ],
@@ -33,6 +35,12 @@ def test_json_round_trip_is_exact():
 def test_a_wrong_setting_is_named(settings, words):
     with pytest.raises(PlanError, match=words):
         plan.Plan("resnet18", ()).with_settings(settings)
+
+
+def test_a_plan_that_was_written_before_there_was_framing_crops():
+    old = plan.Plan("resnet18", ()).to_dict()
+    assert old.pop("framing") == "crop"
+    assert plan.Plan.from_dict(old) == plan.Plan("resnet18", ())
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 99}', '{"backbone": 3, "frozen": []}'])
@@ -97,6 +105,8 @@ MOST = "stem,layer1,layer2,layer3"
         ({}, "auto"),
         ({"seed": "4", "augmentation": "off", "views": "2", "mirror": "on"}, "auto"),
         ({"head": "ridge", "l2": "0.5"}, "auto"),
+        ({"framing": "letterbox"}, "auto"),
+        ({"framing": "letterbox", "epochs": "3"}, "sgd"),
         ({"frozen": "all"}, "exact"),
         ({"frozen": ",".join(ALL)}, "exact"),
         ({"frozen": "none"}, "sgd"),
@@ -179,6 +189,7 @@ def test_the_instant_plan_is_an_exact_ridge_head_on_the_plain_view(make_folder):
     [
         ({}, True),
         ({"seed": "3", "precision": "float32", "device": "cpu", "test_fraction": "0.3"}, True),
+        ({"framing": "letterbox"}, True),
         ({"augmentation": "light"}, False),
         ({"head": "logistic"}, False),
         ({"mirror": "auto"}, False),
@@ -197,6 +208,14 @@ def test_suggestions_are_not_instant(make_folder):
     suggested = plan.suggest(data)
     assert not suggested.is_instant
     assert plan.instant_of(suggested) == plan.instant(data)
+
+
+def test_the_instant_model_of_a_letterboxed_plan_is_letterboxed_and_another_one(make_folder):
+    suggested = plan.suggest(dataset.scan(make_folder({"reds": 4, "blues": 4})))
+    made = plan.instant_of(suggested.with_settings({"framing": "letterbox", "epochs": "3"}))
+    assert made.framing == plan.tuning(made).framing == "letterbox"
+    assert made.is_instant
+    assert made != plan.instant_of(suggested)
 
 
 @pytest.mark.parametrize("name", catalog.BACKBONES)

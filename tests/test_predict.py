@@ -5,11 +5,15 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import fill, model_file, photo
+from conftest import fill, model_file, photo, quick, watch
+from PIL import Image
 from safetensors.torch import load, save
 
-from tlapp import backbones, catalog, images, predict, runs, scoring
+from tlapp import backbones, catalog, dataset, images, jobs, predict, runs, scoring
+from tlapp.augment import Views
 from tlapp.errors import DataError, RunError
+from tlapp.events import RunFinished
+from tlapp.plan import AUGMENTATIONS
 from tlapp.predict import Prediction, Unreadable
 
 pytestmark = pytest.mark.usefixtures("small_pictures")
@@ -179,6 +183,73 @@ def test_scoring_a_folder_leaves_nothing_in_the_workspace(trained, tmp_path, own
     scoring.evaluate_run(own_run, fill(tmp_path / "more", {"reds": 3}, seed=900))
     assert sorted((home / "datasets").iterdir()) == before
     assert runs.all_runs(home) == [own_run]
+
+
+# --- letterbox
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory):
+    """Wide grey photos, the class of which only the colour of both ends tells: a crop of the middle never sees it."""
+    root, noise = tmp_path_factory.mktemp("ends"), np.random.default_rng(0)
+    for folder, n in {"train/reds": 8, "train/blues": 8, "test/reds": 6, "test/blues": 6}.items():
+        (root / "photos" / folder).mkdir(parents=True)
+        for i in range(n):
+            pixels = noise.integers(100, 156, (64, 192, 3), dtype=np.uint8)
+            pixels[:, :48] = pixels[:, -48:] = (200, 40, 40) if "reds" in folder else (40, 40, 200)
+            Image.fromarray(pixels).save(root / "photos" / folder / f"{i}.png")
+    return root
+
+
+def trained_on(ends, home, **settings):
+    data = dataset.scan(ends / "photos", home=home)
+    run = jobs.start(data, quick(data, **settings), home)
+    assert isinstance(watch(run)[-1], RunFinished)
+    return data, run
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"solver": "exact", "mirror": "on", "augmentation": AUGMENTATIONS["light"]},
+        {"solver": "auto", "head": "ridge"},
+        {"solver": "sgd", "epochs": 6, "head_rate": 0.05, "mirror": "on", "patience": 0},
+    ],
+    ids=lambda settings: settings["solver"],
+)
+def test_a_letterboxed_run_learns_from_the_ends_of_long_photos_and_answers_by_them(ends, home, settings):
+    data, run = trained_on(ends, home, framing="letterbox", **settings)
+    report, predictor = run.report(), predict.load(run)
+    assert report["accuracy"] == report["validation_accuracy"] == 1.0
+    assert predictor.views.framing == "letterbox"
+    again = scoring.evaluate_run(run)
+    assert (again["accuracy"], again["confusion"]) == (1.0, report["confusion"])
+    assert scoring.evaluate_run(run, ends / "photos" / "test")["accuracy"] == 1.0
+    paths = [ends / "photos" / row["file"] for row in report["photos"]]
+    answers = list(predictor.predict_files(paths))
+    assert [answer.label for answer in answers] == [row["class"] for row in report["photos"]]
+    expected = [row["probability"] for row in report["photos"]]
+    assert [answer.probability for answer in answers] == pytest.approx(expected, abs=1e-5)
+    views = Views.of(run.plan)
+    inputs = views.normalise([views.plain(data.pixels(0))])
+    with torch.inference_mode():
+        scores = predictor.model(inputs)
+        if predictor.model.mirror:
+            scores = (scores + predictor.model(inputs.flip(3))) / 2
+    assert predictor.probabilities([data.pixels(0)]) == pytest.approx(scores.double().softmax(1).numpy(), abs=1e-6)
+
+
+def test_a_run_that_crops_cannot_know_what_lies_at_the_ends(ends, home):
+    _, run = trained_on(ends, home, solver="exact")
+    assert run.report()["accuracy"] < 1.0
+    header = json.loads((run.path / "plan.json").read_text())
+    assert header["plan"].pop("framing") == "crop"
+    (run.path / "plan.json").write_text(json.dumps(header))
+    assert run.plan.framing == predict.load(run).views.framing == "crop", "as every run that is older than framing"
+    assert scoring.evaluate_run(run)["confusion"] == run.report()["confusion"]
+
+
+# --- pictures larger than they are kept
 
 
 def test_a_photo_larger_than_the_copy_is_shrunk_by_the_same_door(trained, tmp_path):

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import hashlib
 import itertools
 import re
 from dataclasses import replace
@@ -87,7 +88,7 @@ def train(data, plan, should_stop=lambda: False, state=None, work=recipe.train):
     model = copy.deepcopy(loaded())
     model.freeze(plan.frozen)
     state, result = state or TrainState(), Result()
-    split, views = plan.split(data), Views(plan.augmentation, catalog.get(plan.backbone))
+    split, views = plan.split(data), Views.of(plan)
     events = list(work(model, data, split, views, plan, should_stop, state, result))
     return events, result, model
 
@@ -471,9 +472,11 @@ def test_another_split_computes_only_the_photos_that_are_missing(hard, forwards)
 
 
 @pytest.mark.parametrize(
-    "settings", [{"precision": "bfloat16"}, {"depth": "last"}, {"weights": "copy"}], ids=["precision", "depth", "file"]
+    "settings",
+    [{"precision": "bfloat16"}, {"depth": "last"}, {"weights": "copy"}, {"framing": "letterbox"}],
+    ids=["precision", "depth", "file", "framing"],
 )
-def test_features_of_other_weights_precision_or_depth_are_not_mixed_up(hard, forwards, settings, tmp_path):
+def test_features_of_other_weights_precision_depth_or_framing_are_not_mixed_up(hard, forwards, settings, tmp_path):
     train(hard, instant(hard))
     if "weights" in settings:
         state = torch.load(catalog.weights_path(LITE))
@@ -483,6 +486,26 @@ def test_features_of_other_weights_precision_or_depth_are_not_mixed_up(hard, for
     train(hard, instant(hard, **settings))
     assert sum(forwards) == 20
     assert len(kept_files(hard)) == 2
+
+
+def test_features_kept_before_there_was_framing_still_serve_a_run_that_crops(hard):
+    """The name under which they lie is spelled out here: another one would have all of them computed anew."""
+    train(hard, instant(hard))
+    way = speed.Way(torch.float32)
+    depths = speed.Frozen(loaded(), 0, loaded().n_blocks, torch.device("cpu"), way, several=True).model.depths
+    text = f"2 {LITE.name} {LITE.weights_sha256} {way} cpu {depths}"
+    (path,) = kept_files(hard)
+    assert path.name == f"features-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npy"
+
+
+def test_a_letterboxed_run_is_compared_with_a_letterboxed_instant_model(hard):
+    """Two runs that differ in framing alone are not compared with one and the same model."""
+    for framing in ("crop", "letterbox"):
+        _, one, _ = train(hard, instant(hard, framing=framing))
+        _, other, _ = train(hard, quick(hard, epochs=1, framing=framing), work=recipe.train_as_told)
+        assert one.facts["compared"]["run"] == one.facts["compared"]["instant"]
+        assert other.facts["compared"]["n"] == 4
+        assert len(kept_files(hard)) == (1 if framing == "crop" else 2)
 
 
 DAMAGES = {

@@ -11,6 +11,7 @@ from conftest import fill, quick, seal, watch
 
 from tlapp import backbones, catalog, dataset, estimate, evaluate, jobs, tune
 from tlapp import train as training
+from tlapp.augment import Views
 from tlapp.errors import TrainingDiverged
 from tlapp.events import Progress, RunFinished
 from tlapp.plan import AUGMENTATIONS
@@ -82,6 +83,14 @@ def test_the_head_is_tried_first_then_deeper_and_then_other_rates_for_the_best_d
     assert {trials[3].learning, trials[4].learning} == set(DEPTHS[1:])
     assert end.trials == tuple(trials)
     assert end.best in trials
+
+
+def test_a_sweep_keeps_the_framing(data, monkeypatch):
+    seen, made = [], Views.plain
+    monkeypatch.setattr(Views, "plain", lambda self, pixels: seen.append(self.framing) or made(self, pixels))
+    _, end = sweep(data, framing="letterbox")
+    assert set(seen) == {"letterbox"}
+    assert end.plan.framing == "letterbox"
 
 
 def test_every_trial_says_what_it_gives_and_takes(data):

@@ -13,29 +13,37 @@ import numpy as np
 import torch
 from torchvision.transforms import v2
 
-from tlapp import images
+from tlapp import catalog, images
 from tlapp.catalog import Backbone
-from tlapp.plan import Augmentation
+from tlapp.plan import Augmentation, Plan
 from tlapp.seeding import seeded
 
 GREY = 127
 
 
 class Views:
-    """The views of photos that one backbone and one augmentation give.
+    """The views of photos that one backbone, one augmentation and one framing (see `Plan`) give.
 
     `plain` and `draw` take uint8 (H, W, 3) RGB arrays as `images.load` gives them.
     """
 
-    def __init__(self, augmentation: Augmentation, backbone: Backbone) -> None:
+    def __init__(self, augmentation: Augmentation, backbone: Backbone, framing: str = "crop") -> None:
         self.augmentation = augmentation
         self.backbone = backbone
-        self._transform = _random_transform(augmentation, backbone)
+        self.framing = framing
+        self._transform = _random_transform(augmentation, backbone, framing)
         self._mean = torch.tensor(backbone.mean).view(3, 1, 1) * 255
         self._std = torch.tensor(backbone.std).view(3, 1, 1) * 255
 
+    @classmethod
+    def of(cls, plan: Plan) -> Views:
+        """The views that a run of this plan learns from and answers by."""
+        return cls(plan.augmentation, catalog.get(plan.backbone), plan.framing)
+
     def plain(self, pixels: np.ndarray) -> torch.Tensor:
-        """The centre of the photo, resized by Pillow: uint8 (3, crop, crop), channels last in memory."""
+        """The centre of the photo, or all of it, resized by Pillow: uint8 (3, crop, crop), channels last in memory."""
+        if self.framing == "letterbox":
+            return torch.from_numpy(self._letterboxed(pixels)).permute(2, 0, 1)
         resized = images.resize(pixels, self.backbone.resize, self.backbone.interpolation)
         height, width = resized.shape[:2]
         crop = self.backbone.crop
@@ -47,7 +55,17 @@ class Views:
         if self.augmentation.is_off:
             return self.plain(pixels)
         with seeded(seed):
-            return self._transform(_tensor(pixels))
+            return self._transform(_tensor(self._letterboxed(pixels) if self.framing == "letterbox" else pixels))
+
+    def _letterboxed(self, pixels: np.ndarray) -> np.ndarray:
+        """All of the photo in the middle of a grey square: uint8 (crop, crop, 3)."""
+        crop = self.backbone.crop
+        whole = images.fit(pixels, crop, self.backbone.interpolation)
+        height, width = whole.shape[:2]
+        top, left = (crop - height) // 2, (crop - width) // 2
+        square = np.full((crop, crop, 3), GREY, np.uint8)
+        square[top : top + height, left : left + width] = whole
+        return square
 
     def normalise(self, views: Sequence[torch.Tensor]) -> torch.Tensor:
         """uint8 views (3, H, W), at least one → float32 (views, 3, H, W) with the backbone's mean and deviation.
@@ -66,14 +84,14 @@ def view_seed(seed: int, photo_sha256: str, draw: int) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def _random_transform(a: Augmentation, backbone: Backbone) -> v2.Transform:
+def _random_transform(a: Augmentation, backbone: Backbone, framing: str) -> v2.Transform:
     interpolation = v2.InterpolationMode(backbone.interpolation)
     steps: list[torch.nn.Module] = []
     if a.crop:
         steps.append(
             v2.RandomResizedCrop(backbone.crop, scale=(1 - a.crop, 1.0), interpolation=interpolation, antialias=True)
         )
-    else:
+    elif framing == "crop":
         steps += [v2.Resize(backbone.resize, interpolation, antialias=True), v2.CenterCrop(backbone.crop)]
     if a.horizontal_flip:
         steps.append(v2.RandomHorizontalFlip(a.horizontal_flip))
@@ -96,7 +114,7 @@ def _random_transform(a: Augmentation, backbone: Backbone) -> v2.Transform:
         steps.append(v2.GaussianBlur(size, sigma=(1e-3, a.blur)))
     if a.erasing:
         steps.append(v2.RandomErasing(p=a.erasing, value=GREY))
-    return v2.Compose(steps)
+    return v2.Compose(steps or [v2.Identity()])
 
 
 def _tensor(pixels: np.ndarray) -> torch.Tensor:

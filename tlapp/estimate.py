@@ -6,6 +6,7 @@ it changes with them. Knows no photos, only how many there are.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import operator
 
@@ -26,6 +27,7 @@ LEARNING = 3.3
 PASSING_THROUGH = 2.4
 # Views, in views of the augmentation "light": turning and colours cost most, then blurring.
 VIEWS = {"off": 0.3, "light": 1.0, "medium": 4.0, "strong": 6.5}
+LETTERBOX = 1.6  # what resizing all of a photo adds, in the same views: photos are kept at the size that crops need
 LOADING = 0.7  # seconds: weights read and checked, the model written and checked
 EPOCH = 0.03  # seconds: events and two small files, each brought safely to the disk
 STEP = 0.0015  # seconds: forward and backward of the head alone, any batch
@@ -42,7 +44,7 @@ def probe(plan: Plan) -> Speed:
 def seconds(plan: Plan, n_train: int, n_validation: int, n_test: int, speed: Speed) -> float:
     """Seconds that a run takes at most (all its epochs, on an idle machine) with so many photos of each kind."""
     entry = catalog.get(plan.backbone)
-    plain, whole = speed.view * VIEWS["off"], sum(speed.frozen)
+    plain, whole = _plain(plan, speed), sum(speed.frozen)
     scoring = LOADING + n_test * (plain + sum(speed.blocks))
     if plan.solver == "sgd":
         return scoring + (n_train + n_validation) * (plain + whole) + _trained(plan, n_train, n_validation, speed)
@@ -59,7 +61,11 @@ def seconds(plan: Plan, n_train: int, n_validation: int, n_test: int, speed: Spe
 
 
 def _drawn(plan: Plan, speed: Speed) -> float:
-    return speed.view * VIEWS[_kind(plan.augmentation)]
+    return speed.view * (VIEWS[_kind(plan.augmentation)] + LETTERBOX * (plan.framing == "letterbox"))
+
+
+def _plain(plan: Plan, speed: Speed) -> float:
+    return _drawn(dataclasses.replace(plan, augmentation=plans.AUGMENTATIONS["off"]), speed)
 
 
 def _trained(plan: Plan, n_train: int, n_validation: int, speed: Speed) -> float:
@@ -72,7 +78,7 @@ def _trained(plan: Plan, n_train: int, n_validation: int, speed: Speed) -> float
     before, tail = sum(speed.frozen[:prefix]), sum(blocks[prefix:])
     backward = [PASSING_THROUGH if name in plan.frozen else LEARNING for name in names]
     learning = sum(map(operator.mul, blocks[prefix:], backward[prefix:]))
-    drawn, plain = _drawn(plan, speed), speed.view * VIEWS["off"]
+    drawn, plain = _drawn(plan, speed), _plain(plan, speed)
     steps, n_bytes = math.ceil(n_train / plan.batch_size), 4 * learned(plan, 0)
     cached = plan_cache(entry, plan, prefix, n_train, n_validation, speed.itemsize).views
 

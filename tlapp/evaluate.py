@@ -69,12 +69,16 @@ def interval(accuracy: float, n: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def beside_instant(compared: dict[str, int]) -> str:
-    """How a run and the instant model do on the same photos held back (`compared` of a report), in a sentence."""
+def beside_instant(compared: dict[str, int], framing: str = "crop") -> str:
+    """How a run and the instant model do on the same photos held back (`compared` of a report), in a sentence.
+
+    A letterboxed run is compared with an instant model that is letterboxed too: another one than that of the Data tab.
+    """
+    model = "instant model with grey bars" if framing == "letterbox" else "instant model"
     n, run, instant = (compared[name] for name in ("n", "run", "instant"))
     photos = f"{n:,} photo{'s' if n > 1 else ''} held back"
     if instant > run:
-        return f"The instant model does better on {photos}: {instant} right against {run}."
+        return f"The {model} does better on {photos}: {instant} right against {run}."
     if run > instant:
-        return f"This run does better than the instant model on {photos}: {run} right against {instant}."
-    return f"This run does as well as the instant model on {photos}: each is right about {run}."
+        return f"This run does better than the {model} on {photos}: {run} right against {instant}."
+    return f"This run does as well as the {model} on {photos}: each is right about {run}."

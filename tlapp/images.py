@@ -137,6 +137,16 @@ def resize(pixels: Array, short_side: int, interpolation: str) -> Array:
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling[interpolation.upper()]))
 
 
+def fit(pixels: Array, long_side: int, interpolation: str) -> Array:
+    """As `resize`, but so that the longer side is `long_side`; the shorter keeps at least one pixel."""
+    height, width = pixels.shape[:2]
+    longer = max(height, width)
+    if longer == long_side:
+        return pixels
+    size = max(1, round(width * long_side / longer)), max(1, round(height * long_side / longer))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling[interpolation.upper()]))
+
+
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise PictureError(

@@ -80,6 +80,8 @@ class Plan:
             cross-validation prefers it (exact heads; else off).
         l2: strength of an exact head's L2 penalty, per photo; 0: chosen by cross-validation. A ridge head takes what
             is below about 1e-4 as that.
+        framing: how a photo fills the network's square: "crop": its middle, what is longer is cut off; "letterbox": all
+            of it, with grey bars beside. Holds for every view of a photo, in training, scores and answers.
         augmentation: see `Augmentation`.
         views: views of each photo that are drawn beforehand where activations are cached.
         test_fraction: part of the photos held back as test photos where the folder has no split.
@@ -115,6 +117,7 @@ class Plan:
     depth: str = "auto"
     mirror: str = "auto"
     l2: float = 0.0
+    framing: str = "crop"
     augmentation: Augmentation = field(default_factory=Augmentation)
     views: int = 4
     test_fraction: float = 0.2
@@ -293,12 +296,13 @@ def instant(dataset: Dataset, backbone: str = "auto") -> Plan:
 
 
 def instant_of(plan: Plan) -> Plan:
-    """The instant model that a run of this plan is compared with: the same photos, split and network."""
+    """The instant model that a run of this plan is compared with: the same photos, framing, split and network."""
     return Plan(
         plan.backbone, catalog.get(plan.backbone).block_names, plan.weights, solver="exact", head="ridge", mirror="off",
-        augmentation=AUGMENTATIONS["off"], test_fraction=plan.test_fraction, split_seed=plan.split_seed,
-        validation_fraction=plan.validation_fraction, class_weighting=plan.class_weighting, seed=plan.seed,
-        precision=plan.precision, cache_mb=plan.cache_mb, disk_mb=plan.disk_mb, device=plan.device,
+        framing=plan.framing, augmentation=AUGMENTATIONS["off"], test_fraction=plan.test_fraction,
+        split_seed=plan.split_seed, validation_fraction=plan.validation_fraction, seed=plan.seed,
+        class_weighting=plan.class_weighting, precision=plan.precision, cache_mb=plan.cache_mb, disk_mb=plan.disk_mb,
+        device=plan.device,
     )  # fmt: skip
 
 

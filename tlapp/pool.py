@@ -104,6 +104,8 @@ def plain_features(whole: Frozen, pool: Pool, plan: Plan, should_stop: ShouldSto
         return lambda places: large.get(0, places)
     weights = workspace.sha256(workspace.expand(plan.weights)) if plan.weights else whole.model.entry.weights_sha256
     text = f"2 {plan.backbone} {weights} {whole.way} {whole.device.type} {whole.model.depths}"
+    if pool.photos.views.framing != "crop":
+        text += f" {pool.photos.views.framing}"
     path = pool.photos.dataset.folder / f"features-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npy"
     known = np.full((n, width), np.nan, np.float32)
     with contextlib.suppress(OSError, ValueError, EOFError):

@@ -117,7 +117,7 @@ def load(run: Run) -> Predictor:
         raise RunError(f"The model of run {run.id} does not fit its plan. Train again.") from error
     if made_for != list(classes):
         raise RunError(f"The model of run {run.id} does not fit its plan: it was made for other classes. Train again.")
-    return Predictor(model.to(memory_format=torch.channels_last), Views(plan.augmentation, entry), classes)
+    return Predictor(model.to(memory_format=torch.channels_last), Views.of(plan), classes)
 
 
 def _recorded(model: bytes) -> dict[str, str]:

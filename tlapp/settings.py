@@ -16,6 +16,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "head": ("auto", "ridge", "logistic"),
     "depth": ("auto", "last", "several"),
     "mirror": ("auto", "on", "off"),
+    "framing": ("crop", "letterbox"),
     "schedule": ("constant", "cosine"),
     "class_weighting": ("none", "balanced"),
     "sampling": ("shuffled", "balanced"),

@@ -36,7 +36,7 @@ def train_run(run: Run) -> None:
     model = backbones.load(entry, len(dataset.classes), weights=plan.weights, dropout=plan.dropout, seed=plan.seed)
     model.freeze(plan.frozen)
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    views = Views(plan.augmentation, entry)
+    views = Views.of(plan)
     state, result = _read_state(run), Result()
     sizes = len(split.train), len(split.validation), len(split.test)
     run.append(RunStarted(device.type, plan.epochs, *sizes, _caching(model, plan, device, split)))

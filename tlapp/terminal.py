@@ -155,9 +155,10 @@ def _print_result(result: dict[str, Any], plan: Plan) -> None:
     if result["state"] == "stopped":
         print(f"Stopped; what it had learned is kept. Go on with it: tlapp resume {result['run']}")
     if compared and not plan.is_instant:
-        print(evaluate.beside_instant(compared))
+        print(evaluate.beside_instant(compared, plan.framing))
         if compared["instant"] > compared["run"]:
-            print("You get the instant model with tlapp train FOLDER --instant")
+            alike = "" if plan.framing == Plan.framing else f" --set framing={plan.framing}"
+            print(f"You get the instant model with tlapp train FOLDER --instant{alike}")
     print(f"Classify a photo: tlapp predict {result['run']} PHOTO")
 
 

@@ -125,7 +125,7 @@ class _Sweeper:
         model = backbones.load(self.entry, len(dataset.classes), weights=plan.weights, seed=plan.seed)
         self.model = model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.pristine = self.model.learned()
-        views = Views(plan.augmentation, self.entry)
+        views = Views.of(plan)
         split = plan.split(dataset)
         self.pool = Pool(dataset, split, views, self.plan)
         self.sides = [Photos(dataset, part, views, plan.seed) for part in (split.train, split.validation)]

@@ -96,7 +96,13 @@ GROUPS = {
         Setting("disk_mb", "Cache on disk, MB", "For what does not fit the memory."),
     ),
 }  # fmt: skip
-SETTINGS = {setting.name: setting for group in GROUPS.values() for setting in group}
+FRAMING = Setting("framing", "How a photo fills the square", "The network looks at squares. Show all of it if what "
+                  "matters lies near the ends of long photos; things then look smaller.")  # fmt: skip
+"""Stands beside the preview, which shows it."""
+
+SETTINGS = {setting.name: setting for group in [*GROUPS.values(), [FRAMING]] for setting in group}
+WORDS = {"crop": "cut off the ends", "letterbox": "show all of it, with grey bars"}
+"""Choices that are said in plain words."""
 
 
 def augmentation_sliders() -> dict[str, Any]:
@@ -117,15 +123,17 @@ def slider_values(augmentation: Augmentation) -> list[float]:
 
 def fields_of(group: str) -> dict[str, Any]:
     """The numbers and choices of one group under "More" by setting name, at the defaults."""
-    return {setting.name: _field(setting) for setting in GROUPS[group]}
+    return {setting.name: field_of(setting) for setting in GROUPS[group]}
 
 
-def _field(setting: Setting) -> Any:
+def field_of(setting: Setting) -> Any:
+    """A number or choice at its default."""
     name = setting.name
     default: Any = AUTO_SOLVER if name == "solver" else getattr(Plan, name)
     if name in settings.CHOICES:
-        why = f"{setting.why} Default {default}."
-        choices = list(settings.CHOICES[name])
+        standard = f"“{WORDS[default]}”" if default in WORDS else default
+        why = f"{setting.why} Default {standard}."
+        choices = [(WORDS.get(choice, choice), choice) for choice in settings.CHOICES[name]]
         return gr.Radio(choices, value=default, label=setting.label, info=why, elem_id=f"set-{name}")
     low, high = settings.RANGES[name]
     return gr.Number(

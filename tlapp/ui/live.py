@@ -149,6 +149,7 @@ def _about(record: Record) -> str:
         what = "head alone"
     kinds = {"auto": "The head exactly, then the last stage if it helps", "exact": "The head exactly"}
     how = "Instant model" if plan.is_instant else kinds.get(plan.solver, f"Learns: {what}")
+    how += ", with grey bars" if plan.framing == "letterbox" else ""
     source = Path(record.run.header()["source"]).name
     return f'<p class="tl-file">Run {pieces.text(f"{record.run.id}, on {source}. {how}.")}</p>'
 
@@ -209,7 +210,9 @@ def _compared(record: Record) -> str:
     if found is None:
         return ""
     better = found["instant"] > found["run"]
-    words = evaluate.beside_instant(found) + (" The button takes it instead." if better else "")
+    words = evaluate.beside_instant(found, record.run.plan.framing) + (
+        " The button takes it instead." if better else ""
+    )
     return pieces.notice("warn" if better else "info", words)
 
 

@@ -17,7 +17,9 @@ from tlapp.ui import pieces, shelf
 N_VIEWS = 8
 
 
-def views(found: Dataset | None, photo: int, draw: int, augmentation: Augmentation, backbone: Backbone) -> str:
+def views(
+    found: Dataset | None, photo: int, draw: int, augmentation: Augmentation, backbone: Backbone, framing: str = "crop"
+) -> str:  # fmt: skip
     """HTML of a 4 × 2 grid: the photo as the network sees it plainly, then random views, as in training."""
     if found is None:
         empty = '<div class="tl-photo tl-blank"></div>' * N_VIEWS
@@ -27,7 +29,7 @@ def views(found: Dataset | None, photo: int, draw: int, augmentation: Augmentati
     shown = [i for i, entry in enumerate(found.photos) if entry.side != "test"]
     index = shown[photo % len(shown)]
     pixels, entry = found.pixels(index), found.photos[index]
-    made = Views(augmentation, backbone)
+    made = Views(augmentation, backbone, framing)
     tensors = [made.plain(pixels)]
     tensors += [made.draw(pixels, view_seed(draw, entry.sha256, n)) for n in range(N_VIEWS - 1)]
     name = found.classes[entry.label]

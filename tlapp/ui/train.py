@@ -63,7 +63,9 @@ def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
     @pieces.guarded
     def show(values: dict[Any, Any]) -> str:
         chosen, entry = form.read_augmentation(values, p.sliders), catalog.get(values[p.backbone])
-        return preview.views(shelf.dataset(values[mine.dataset]), values[p.photo], values[p.draw], chosen, entry)
+        framing = values[p.numbers["framing"]]
+        found = shelf.dataset(values[mine.dataset])
+        return preview.views(found, values[p.photo], values[p.draw], chosen, entry, framing)
 
     @pieces.guarded
     def tell(values: dict[Any, Any]) -> tuple[Any, ...]:
@@ -104,7 +106,8 @@ def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
         shows.after(tells.after(event))
     for name, component in p.numbers.items():
         outputs = [p.numbers["solver"], p.blocks, p.preset]
-        tells.after(component.input(partial(_follow_setting, p, name), inputs, outputs, **QUIET))
+        event = component.input(partial(_follow_setting, p, name), inputs, outputs, **QUIET)
+        tells.after(shows.after(event) if name == "framing" else event)
     for component in elsewhere.values():
         component.input(tell, inputs, p.told, **QUIET)
     for event in weights.wire(p.weights, p.backbone):
@@ -170,6 +173,7 @@ def _lay_out() -> Parts:
                 back = gr.Button("◀ Back", size="sm", min_width=80, elem_id="photo-back")
                 another = gr.Button("Another photo ▶", size="sm", min_width=120, elem_id="photo-next")
                 redraw = gr.Button("Draw anew", size="sm", min_width=100, elem_id="redraw")
+            numbers: dict[str, Any] = {"framing": form.field_of(form.FRAMING)}
     gr.HTML("<h2>Which parts learn</h2>")
     backbone = gr.Radio(form.backbone_choices(), value=FIRST.name, label="Backbone", elem_id="backbone")
     panel = weights.build()
@@ -180,7 +184,6 @@ def _lay_out() -> Parts:
         label="Frozen blocks, from the pixels to the classes: ticked stays as it is, unticked learns",
     )  # fmt: skip
     words = gr.HTML(elem_id="what-learns")
-    numbers: dict[str, Any] = {}
     with gr.Accordion("More", open=False, elem_id="more"):
         for group in form.GROUPS:
             gr.HTML(f"<h3>{group}</h3>")
