@@ -34,7 +34,7 @@ def made(width, n=N, views=VIEWS, spread=1.0, seed=0):
 def dealt(labels, seed=0):
     first = np.zeros(len(labels), dtype=bool)
     first[::5] = True
-    return crossval.folds(labels, first, True, seed)
+    return crossval.folds(labels, np.arange(len(labels)), first, True, seed)
 
 
 def weights_of(labels, kind):
@@ -180,25 +180,26 @@ def test_fold_0_is_the_validation_part_and_the_others_are_dealt_by_class():
     labels = np.repeat([0, 1], [32, 12])
     first = np.zeros(44, dtype=bool)
     first[[0, 1, 2, 33]] = True
-    fold = crossval.folds(labels, first, True, seed=3)
+    alone = np.arange(44)
+    fold = crossval.folds(labels, alone, first, True, seed=3)
     assert fold.dtype == np.int64
     assert np.array_equal(fold == 0, first)
     assert set(fold.tolist()) == {0, 1, 2, 3, 4}
     for label in (0, 1):
         counts = np.bincount(fold[labels == label], minlength=5)[1:]
         assert counts.max() - counts.min() <= 1
-    assert np.array_equal(fold, crossval.folds(labels, first, True, seed=3))
-    assert not np.array_equal(fold, crossval.folds(labels, first, True, seed=4))
+    assert np.array_equal(fold, crossval.folds(labels, alone, first, True, seed=3))
+    assert not np.array_equal(fold, crossval.folds(labels, alone, first, True, seed=4))
 
 
 def test_where_the_validation_photos_are_given_no_others_are_held_out():
     first = np.array([True, False, False, True])
-    fold = crossval.folds(np.array([0, 1, 0, 1]), first, False, seed=0)
+    fold = crossval.folds(np.array([0, 1, 0, 1]), np.arange(4), first, False, seed=0)
     assert fold.tolist() == [0, -1, -1, 0]
     rows, labels = made(8)
     first = np.arange(N) % 4 == 0
     found = crossval.choose(
-        features_of(rows), labels, crossval.folds(labels, first, False, 0), np.ones(N), CLASSES,
+        features_of(rows), labels, crossval.folds(labels, np.arange(N), first, False, 0), np.ones(N), CLASSES,
         Options(["ridge"], [8], [False]),
     )  # fmt: skip
     assert np.array_equal(np.isfinite(found.held_out).all(1), first)

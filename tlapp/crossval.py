@@ -1,8 +1,8 @@
 """Which linear head suits the photos: cross-validation of ridge and logistic regression on features.
 
-Folds hold out whole photos, so that views of one never sit on both sides. What is chosen, chosen is by log loss on
-held-out photos after temperature scaling ("refine, then calibrate", Berta et al. 2025): a setting wins by telling
-classes apart, not by the scale of its scores. Knows no networks or files.
+Folds hold out whole groups of photos, so that views and near copies of one never sit on both sides. What is chosen,
+chosen is by log loss on held-out photos after temperature scaling ("refine, then calibrate", Berta et al. 2025): a
+setting wins by telling classes apart, not by the scale of its scores. Knows no networks or files.
 """
 
 from __future__ import annotations
@@ -40,21 +40,25 @@ class Options:
     l2: float = 0.0
 
 
-def folds(labels: np.ndarray, first: np.ndarray, others: bool, seed: int) -> np.ndarray:
+def folds(labels: np.ndarray, groups: np.ndarray, first: np.ndarray, others: bool, seed: int) -> np.ndarray:
     """The fold of each photo, int64; -1: never held out.
 
     Args:
         labels: int64 (photos,).
+        groups: int64 (photos,); photos of a group never sit in two of the folds that are dealt.
         first: bool (photos,), the photos of fold 0.
         others: whether the remaining photos are dealt into four more folds, class by class.
     """
     result = np.where(first, 0, -1)
     if others:
         generator, dealt = np.random.default_rng(seed), 0
+        of_group: dict[int, int] = {}
         for label in np.unique(labels):
-            members = generator.permutation(np.flatnonzero(~first & (labels == label)))
-            result[members] = 1 + (dealt + np.arange(len(members))) % (N_FOLDS - 1)
-            dealt += len(members)
+            for index in generator.permutation(np.flatnonzero(~first & (labels == label))):
+                if groups[index] not in of_group:
+                    of_group[groups[index]] = 1 + dealt % (N_FOLDS - 1)
+                    dealt += 1
+                result[index] = of_group[groups[index]]
     return result
 
 

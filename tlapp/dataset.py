@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tlapp import images, tasks, workspace
+from tlapp import images, looks, tasks, workspace
 from tlapp.errors import DataError, PictureError, some
 from tlapp.intake import Report
 from tlapp.labels import open_labelled
@@ -62,7 +62,7 @@ def scan(
     store = (home or workspace.home()) / "datasets"
     with workspace.own_folder(store, ".incoming-") as incoming:
         dataset = _ingest(Path(source), Path(test) if test else None, incoming, report, all_test, refused, shown_as)
-        return _keep(dataset, store)
+        return keep(dataset, store)
 
 
 def load(folder: Path) -> Dataset:
@@ -72,7 +72,7 @@ def load(folder: Path) -> Dataset:
         photos = tuple(Photo(**p) for p in values["photos"])
         skipped = tuple(Skipped(**s) for s in values["skipped"])
         classes, notes = tuple(values["classes"]), tuple(values["notes"])
-        return Dataset(values["source"], classes, photos, skipped, notes, folder)
+        return Dataset(values["source"], classes, photos, skipped, notes, folder, values.get("original", ""))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"The app's copy of the photos at {folder} is gone or damaged. Load them again.") from error
 
@@ -85,15 +85,15 @@ def combine(parts: Sequence[Dataset], without: Sequence[str] = (), home: Path | 
     """
     store = (home or workspace.home()) / "datasets"
     skipped = [s for part in parts for s in part.skipped]
-    notes = [note for part in parts for note in part.notes if note not in _advice(part)]
+    notes = [note for part in parts for note in part.notes if note not in advice(part)]
     if len({_has_test(part.photos) for part in parts}) > 1:
         notes.append(_ALL_FOR_TRAINING)
     notes = list(dict.fromkeys(notes))
     source = " + ".join(dict.fromkeys(part.source for part in parts))
     with workspace.own_folder(store, ".incoming-") as incoming:
         found = _without_copies(_copy_pixels(parts, without, incoming), skipped, notes)
-        dataset = _finish(found, skipped, notes, source, incoming, all_test=False)
-        return _keep(dataset, store)
+        dataset = finish(found, skipped, notes, source, incoming, all_test=False)
+        return keep(dataset, store)
 
 
 def _copy_pixels(parts: Sequence[Dataset], without: Sequence[str], folder: Path) -> list[tuple[str, Photo]]:
@@ -147,20 +147,21 @@ def _ingest(
                     if test and root is source and side == "test":
                         side = "validation"  # with test photos given, val/ is what choices are made on
                     name = f"{root.name}/{placed.file.name}" if root is test else placed.file.name
-                    height, width = decoded.pixels.shape[:2]
-                    photo = Photo(name, -1, side, decoded.sha256, height, width, out.tell())
+                    photo = dataclasses.replace(decoded.photo, name=name, side=side, offset=out.tell())
                     found.append((placed.class_name, photo))
                     out.write(decoded.pixels.data)
         out.flush()
         os.fsync(out.fileno())
     found = _without_copies(found, skipped, notes)
-    return _finish(found, skipped, notes, shown_as or source, incoming, all_test)
+    return finish(found, skipped, notes, shown_as or source, incoming, all_test)
 
 
 @dataclass(frozen=True)
 class _Decoded:
+    """The copy of a photo, and the photo but for where it came from and lies."""
+
     pixels: np.ndarray
-    sha256: str
+    photo: Photo
 
 
 def _decode(placed: Placed) -> _Decoded | str:
@@ -170,7 +171,12 @@ def _decode(placed: Placed) -> _Decoded | str:
         pixels = images.load(data)
     except PictureError as error:
         return str(error)
-    return _Decoded(np.ascontiguousarray(pixels), hashlib.sha256(data).hexdigest())
+    facts, (height, width) = images.facts(data), pixels.shape[:2]
+    photo = Photo(
+        "", -1, "", hashlib.sha256(data).hexdigest(), height, width, 0, len(data), facts.height, facts.width,
+        facts.camera, facts.taken, looks.look(pixels),
+    )  # fmt: skip
+    return _Decoded(np.ascontiguousarray(pixels), photo)
 
 
 def _decode_all(placed: list[Placed], report: Report | None) -> Iterator[tuple[Placed, _Decoded | str]]:
@@ -192,27 +198,34 @@ def _without_copies(
     for position in sorted(range(len(found)), key=lambda i: order[found[i][1].side]):
         same.setdefault(found[position][1].sha256, []).append(position)
     dropped: dict[int, str] = {}
+    first_of: dict[int, str] = {}
     for first, *others in same.values():
         names = sorted({found[i][0] for i in (first, *others)})
+        first_of |= dict.fromkeys((first, *others), found[first][1].name)
         if len(names) > 1:
             reason = f"stands in {some(names)} with the same bytes, so its class is unknown; keep one"
             dropped |= dict.fromkeys((first, *others), reason)
         else:
             dropped |= dict.fromkeys(others, f"is a copy of `{found[first][1].name}`")
-    skipped += [Skipped(found[i][1].name, reason) for i, reason in dropped.items()]
+    skipped += [Skipped(found[i][1].name, why, first_of[i], found[i][1].side) for i, why in dropped.items()]
     if dropped:
         notes.append(f"{_count(len(dropped), 'photo')} left out as exact copies of others.")
     return [entry for i, entry in enumerate(found) if i not in dropped]
 
 
-def _finish(
+def finish(
     found: list[tuple[str, Photo]],
     skipped: list[Skipped],
     notes: list[str],
     source: str | Path,
     folder: Path,
     all_test: bool,
+    original: str = "",
 ) -> Dataset:
+    """A dataset of photos with the names of their classes, whose pixels lie in `folder`.
+
+    Raises DataError where they cannot be trained on.
+    """
     counts = Counter(name for name, photo in found if all_test or photo.side != "test")
     classes = tuple(sorted(counts))
     if not classes:
@@ -233,26 +246,26 @@ def _finish(
     skipped += [Skipped(p.name, "is of a class that has no photos to train on") for p in unknown]
     label = {name: i for i, name in enumerate(classes)}
     photos = tuple(dataclasses.replace(photo, label=label[name]) for name, photo in found if name in label)
-    dataset = Dataset(str(source), classes, photos, tuple(skipped), tuple(notes), folder)
-    return dataset if all_test else dataclasses.replace(dataset, notes=(*notes, *_advice(dataset)))
+    dataset = Dataset(str(source), classes, photos, tuple(skipped), tuple(notes), folder, original)
+    return dataset if all_test else dataclasses.replace(dataset, notes=(*notes, *advice(dataset)))
 
 
-def _advice(dataset: Dataset) -> list[str]:
+def advice(dataset: Dataset) -> list[str]:
     """What the classes and sides give reason to say."""
-    advice = []
+    said = []
     learned = Counter(dataset.classes[photo.label] for photo in dataset.photos if photo.side != "test")
     few = [name for name in dataset.classes if learned[name] < FEW]
     if few:
-        advice.append(f"Below {FEW} photos a class the score says little: {some(few)}.")
-    advice += _lookalikes(dataset.classes)
+        said.append(f"Below {FEW} photos a class the score says little: {some(few)}.")
+    said += _lookalikes(dataset.classes)
     if not _has_test(dataset.photos):
-        advice.append("A part of each class is held back as test photos: the score comes from these alone.")
-        return advice
+        said.append("A part of each class is held back as test photos: the score comes from these alone.")
+        return said
     tested = {dataset.classes[photo.label] for photo in dataset.photos if photo.side == "test"}
     untested = [name for name in dataset.classes if name not in tested]
     if untested:
-        advice.append(f"The score says nothing of {some(untested)}: no test photos there.")
-    return advice
+        said.append(f"The score says nothing of {some(untested)}: no test photos there.")
+    return said
 
 
 def _has_test(photos: Sequence[Photo]) -> bool:
@@ -267,7 +280,7 @@ def _lookalikes(classes: tuple[str, ...]) -> list[str]:
     return [f"{some(names)} look the same but are separate classes." for names in same.values() if len(names) > 1]
 
 
-def _keep(dataset: Dataset, store: Path) -> Dataset:
+def keep(dataset: Dataset, store: Path) -> Dataset:
     """Move the finished copy to its place, named by its content; an equal copy that is there already stays.
 
     One that is there but broken gets the new files, one by one, so that whoever reads it meanwhile is not disturbed.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image
@@ -63,7 +64,7 @@ def bursts(cameras: Sequence[str], taken: Sequence[int]) -> list[tuple[int, int]
     shots = [shot for shot in shots if crowds[shot[:2]] < TOO_MANY]
     return [
         (one[2], other[2])
-        for one, other in zip(shots, shots[1:], strict=False)
+        for one, other in pairwise(shots)
         if one[0] == other[0] and other[1] - one[1] <= BURST_SECONDS
     ]
 

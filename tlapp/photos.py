@@ -217,19 +217,23 @@ def _draw(
     for label in np.unique(labels[pool]):
         members = generator.permutation(np.flatnonzero(pool & (labels == label)))
         wanted = min(max(1, round(fraction * len(members))), len(members) - 1)
-        passed: list[list[int]] = []
+        passed: dict[int, list[int]] = {}
         for index in members:
-            group, missing = inside[int(groups[index])], wanted - int(drawn[members].sum())
+            name, missing = int(groups[index]), wanted - int(drawn[members].sum())
             if missing <= 0:
                 break
-            if drawn[index] or group in passed:
+            if drawn[index] or name in passed:
                 continue
-            takes = np.bincount(labels[group], minlength=len(left))
+            takes = np.bincount(labels[inside[name]], minlength=len(left))
             if takes[label] <= missing and (takes < left)[takes > 0].all():
-                take(group)
+                take(inside[name])
             else:
-                passed.append(group)
-        if not drawn[members].any() and wanted:
-            fitting = [g for g in passed if (np.bincount(labels[g], minlength=len(left)) < left)[labels[g]].all()]
-            take(min(fitting, key=len) if fitting else members[:wanted].tolist())
+                passed[name] = inside[name]
+        if wanted and not drawn[members].any():
+            leaves_some = [
+                group
+                for group in passed.values()
+                if (np.bincount(labels[group], minlength=len(left)) < left)[labels[group]].all()
+            ]
+            take(min(leaves_some, key=len) if leaves_some else members[:wanted].tolist())
     return drawn

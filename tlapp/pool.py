@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tlapp import crossval, workspace
+from tlapp import crossval, decisions, workspace
 from tlapp.augment import Views
 from tlapp.backbones import Classifier
 from tlapp.crossval import Options
@@ -44,7 +44,8 @@ class Pool:
         self.n_classes = len(dataset.classes)
         self.photos = Photos(dataset, self.indices, views, plan.seed)
         given = any(photo.side == "validation" for photo in dataset.photos)
-        self.fold = crossval.folds(self.labels, self.is_validation, not given, plan.seed)
+        groups = dataset.grouping(plan.split_by)[self.indices]
+        self.fold = crossval.folds(self.labels, groups, self.is_validation, not given, plan.seed)
         self.weights = np.ones(len(self.indices))
         if plan.class_weighting == "balanced":
             self.weights = class_weights(self.labels, self.n_classes)[self.labels]
@@ -98,30 +99,31 @@ def plain_features(whole: Frozen, pool: Pool, plan: Plan, should_stop: ShouldSto
     They lie beside the dataset's photos, under a name made of all that they follow from. More than `cache_mb` of them
     are computed anew each time, and wait on the disk.
     """
-    n, width, stage = len(pool.photos.dataset.photos), sum(whole.model.head.widths), "reading the photos"
+    folder, n, at = decisions.places(pool.photos.dataset)
+    width, stage, places = sum(whole.model.head.widths), "reading the photos", at[pool.indices]
     if 4 * n * width > plan.cache_mb * 1e6:
         large = yield from cache(whole, pool.photos, [PLAIN], True, should_stop, stage)
-        return lambda places: large.get(0, places)
+        return lambda chosen: large.get(0, chosen)
     weights = workspace.sha256(workspace.expand(plan.weights)) if plan.weights else whole.model.entry.weights_sha256
     text = f"2 {plan.backbone} {weights} {whole.way} {whole.device.type} {whole.model.depths}"
     if pool.photos.views.framing != "crop":
         text += f" {pool.photos.views.framing}"
-    path = pool.photos.dataset.folder / f"features-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npy"
+    path = folder / f"features-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npy"
     known = np.full((n, width), np.nan, np.float32)
     with contextlib.suppress(OSError, ValueError, EOFError):
         found = np.load(path)
         known = found if found.shape == known.shape else known
-    missing = pool.indices[np.isnan(known[pool.indices, 0])]
-    if len(missing):
+    missing = np.isnan(known[places, 0])
+    if missing.any():
+        to_fill = places[missing]
 
         def put(_: int, first: int, rows: Tensor) -> None:
-            known[missing[first : first + len(rows)]] = rows.cpu().numpy()
+            known[to_fill[first : first + len(rows)]] = rows.cpu().numpy()
 
-        photos = pool.part(np.isin(pool.indices, missing))
-        yield from run_over(whole, photos, [PLAIN], put, should_stop, stage)
+        yield from run_over(whole, pool.part(missing), [PLAIN], put, should_stop, stage)
         with contextlib.suppress(OSError):  # a full disk only costs the time to compute them again
             workspace.write_atomic(path, lambda temporary: _save(temporary, known))
-    return lambda places: torch.from_numpy(known[pool.indices[list(places)]])
+    return lambda chosen: torch.from_numpy(known[places[list(chosen)]])
 
 
 def _save(path: Path, rows: np.ndarray) -> None:

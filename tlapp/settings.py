@@ -18,6 +18,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "mirror": ("auto", "on", "off"),
     "framing": ("crop", "letterbox"),
     "schedule": ("constant", "cosine"),
+    "split_by": ("photo", "folder"),
     "class_weighting": ("none", "balanced"),
     "sampling": ("shuffled", "balanced"),
     "batchnorm": ("fixed", "learned"),

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 from tlapp.errors import one_line
 
+_FORMULA = ("=", "+", "-", "@")
+
 
 def to_csv(rows: Iterable[Iterable[object]]) -> str:
     """The rows, the heading first; numbers as they are, text on one line each."""
@@ -18,6 +20,11 @@ def to_csv(rows: Iterable[Iterable[object]]) -> str:
     return out.getvalue()
 
 
+def plain(cell: str) -> str:
+    """What a cell of `to_csv` said before it got its leading quote."""
+    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(_FORMULA) else cell
+
+
 def _cell(text: str) -> str:
     shown = one_line(text)
-    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
+    return f"'{shown}" if shown.startswith(_FORMULA) else shown

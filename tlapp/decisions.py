@@ -1,0 +1,218 @@
+"""What the person decided about photos: a small CSV beside the dataset, and the dataset that follows from it.
+
+The photos stay as they were read; so every decision can be undone, edited in the CSV, and used again on
+another reading of the same photos. The dataset that follows shares their pixels. Knows nothing of networks.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tlapp import dataset as datasets
+from tlapp import tables, workspace
+from tlapp.dataset import Dataset, Photo, Skipped
+from tlapp.errors import DataError, PictureError, explain_oserror, printable, some
+from tlapp.intake import read_file
+
+KEEP, EXCLUDE, RELABEL, TOGETHER = "keep", "exclude", "relabel", "together"
+KINDS = (KEEP, EXCLUDE, RELABEL, TOGETHER)
+LEFT_OUT = "is left out, as you decided"
+_COLUMNS = ("file", "photo", "decision", "value")
+_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Decision:
+    """About one photo: `kind` "keep" (its label is right), "exclude", "relabel" (`value`: the class) or "together"
+    (`value`: a name shared by photos that are never to sit on two sides of a split).
+
+    `photo`: the first digits of its SHA-256, by which it is found under any name; where it is "", the name counts.
+    """
+
+    file: str
+    photo: str
+    kind: str
+    value: str = ""
+
+
+def about(photo: Photo, kind: str, value: str = "") -> Decision:
+    """A decision about this photo."""
+    return Decision(photo.name, photo.sha256[:_DIGITS], kind, value)
+
+
+def path_of(dataset: Dataset) -> Path:
+    """The CSV of the dataset, or of the one that it was made of."""
+    return _original_folder(dataset) / "decisions.csv"
+
+
+def of(dataset: Dataset) -> list[Decision]:
+    """All that was decided about the dataset's photos so far. Raises DataError if the CSV is damaged."""
+    path = path_of(dataset)
+    return read(path) if path.is_file() else []
+
+
+def read(path: Path) -> list[Decision]:
+    """The decisions of a CSV with the columns file, photo, decision and value. Raises DataError."""
+    shown = printable(str(path))
+    try:
+        lines = list(csv.reader(io.StringIO(read_file(path).decode("utf-8-sig"), newline="")))
+    except (PictureError, UnicodeDecodeError, csv.Error) as error:
+        why = str(error) if isinstance(error, PictureError) else "is not a CSV of UTF-8 text"
+        raise DataError(f"{shown} {why}.") from error
+    head = [cell.strip().lower() for cell in lines[0]] if lines else []
+    if not {"file", "decision"} <= set(head):
+        raise DataError(f"{shown} is no list of decisions. Its first line must name the columns {', '.join(_COLUMNS)}.")
+    found = []
+    for number, cells in enumerate(lines[1:], 2):
+        row = dict(zip(head, (tables.plain(cell.strip()) for cell in cells), strict=False))
+        if not any(row.values()):
+            continue
+        kind = row.get("decision", "").lower()
+        if kind not in KINDS:
+            raise DataError(
+                f"Line {number} of {shown} has the decision `{printable(kind)}`. It must be one of {', '.join(KINDS)}."
+            )
+        if kind in (RELABEL, TOGETHER) and not row.get("value"):
+            raise DataError(f"Line {number} of {shown} has no value. A {kind} needs one.")
+        photo = row.get("photo", "").removeprefix("sha256:")
+        found.append(Decision(row.get("file", ""), photo, kind, row.get("value", "")))
+    return found
+
+
+def to_text(decisions: Iterable[Decision]) -> str:
+    """The CSV of these decisions."""
+    rows = [(d.file, f"sha256:{d.photo}" if d.photo else "", d.kind, d.value) for d in decisions]
+    return tables.to_csv([_COLUMNS, *rows])
+
+
+def original(dataset: Dataset) -> Dataset:
+    """The photos as they were read, before any decision. Raises DataError if they are gone."""
+    return datasets.load(_original_folder(dataset)) if dataset.original else dataset
+
+
+def decide(dataset: Dataset, new: Sequence[Decision]) -> Dataset:
+    """Note decisions, each in place of an earlier one about the same photo; the dataset that follows from all.
+
+    Raises DataError, and notes nothing, where what is left cannot be trained on.
+    """
+
+    def changed(before: list[Decision]) -> list[Decision]:
+        latest = {_slot(d): d for d in before}
+        for decision in new:
+            latest.pop(_slot(decision), None)
+            latest[_slot(decision)] = decision
+        return list(latest.values())
+
+    return _change(dataset, changed)
+
+
+def undo(dataset: Dataset, old: Sequence[Decision]) -> Dataset:
+    """Take back what was decided about the photos of `old`, of the same sort; the dataset that follows."""
+    gone = {_slot(d) for d in old}
+    return _change(dataset, lambda before: [d for d in before if _slot(d) not in gone])
+
+
+def use(dataset: Dataset, path: Path) -> Dataset:
+    """Note those decisions of a CSV that are about these photos; the dataset that follows. Raises DataError."""
+    base = original(dataset)
+    return decide(base, [about(photo, d.kind, d.value) for d, photo in _matched(base, read(path))])
+
+
+def combine(parts: Sequence[Dataset], without: Sequence[str] = ()) -> Dataset:
+    """`dataset.combine` of the parts as they were read; what was decided about their photos holds on."""
+    noted = [decision for part in parts for decision in of(part)]
+    base = datasets.combine([original(part) for part in parts], without, parts[0].folder.parent.parent)
+    kept = [d for d in noted if d.kind != RELABEL or d.value in base.classes]
+    return decide(base, [about(photo, d.kind, d.value) for d, photo in _matched(base, kept)])
+
+
+def apply(base: Dataset, decisions: Sequence[Decision]) -> Dataset:
+    """The dataset that follows from decisions about the photos of `base`, which stays. Raises DataError."""
+    chosen: dict[int, dict[str, Decision]] = {}
+    places = {photo.offset: i for i, photo in enumerate(base.photos)}
+    for decision, photo in _matched(base, decisions):
+        if decision.kind == RELABEL and decision.value not in base.classes:
+            raise DataError(
+                f"`{printable(decision.value)}` is no class of these photos, so `{printable(photo.name)}` cannot be "
+                f"of it. The classes are {some(list(base.classes))}."
+            )
+        if decision.kind != KEEP:
+            chosen.setdefault(places[photo.offset], {})[_slot(decision)[0]] = decision
+    if not chosen:
+        return base
+    found: list[tuple[str, Photo]] = []
+    skipped = list(base.skipped)
+    for i, photo in enumerate(base.photos):
+        label, together = (chosen.get(i, {}).get(slot) for slot in ("label", "side"))
+        if label and label.kind == EXCLUDE:
+            skipped.append(Skipped(photo.name, LEFT_OUT))
+            continue
+        class_name = label.value if label else base.classes[photo.label]
+        found.append((class_name, dataclasses.replace(photo, together=together.value if together else "")))
+    notes = [note for note in base.notes if note not in datasets.advice(base)]
+    store = base.folder.parent
+    with workspace.own_folder(store, ".incoming-") as incoming:
+        _link(base.folder / "photos.bin", incoming / "photos.bin")
+        made = datasets.finish(found, skipped, notes, base.source, incoming, False, base.id)
+        return datasets.keep(made, store)
+
+
+def places(dataset: Dataset) -> tuple[Path, int, np.ndarray]:
+    """Where what is computed of a dataset's photos is kept, for how many photos, and which of them are its own.
+
+    All datasets that decisions made of one share a place: what a network says of a photo follows from its pixels.
+    """
+    if dataset.original:
+        try:
+            base = original(dataset)
+            at = {photo.offset: i for i, photo in enumerate(base.photos)}
+            return base.folder, len(base.photos), np.array([at[photo.offset] for photo in dataset.photos])
+        except (DataError, KeyError):  # deleted by hand: the dataset lives on by itself
+            pass
+    return dataset.folder, len(dataset.photos), np.arange(len(dataset.photos))
+
+
+def _original_folder(dataset: Dataset) -> Path:
+    return dataset.folder.parent / (dataset.original or dataset.id)
+
+
+def _slot(decision: Decision) -> tuple[str, str]:
+    """What a later decision takes the place of."""
+    return "side" if decision.kind == TOGETHER else "label", decision.photo or decision.file
+
+
+def _matched(base: Dataset, decisions: Iterable[Decision]) -> list[tuple[Decision, Photo]]:
+    """The decisions that are about photos of this dataset, with these."""
+    by_digits = {photo.sha256[:_DIGITS]: photo for photo in base.photos}
+    by_name = {photo.name: photo for photo in base.photos}
+    pairs = [(d, by_digits.get(d.photo[:_DIGITS]) if d.photo else by_name.get(d.file)) for d in decisions]
+    return [(decision, photo) for decision, photo in pairs if photo]
+
+
+def _change(dataset: Dataset, changed: Callable[[list[Decision]], list[Decision]]) -> Dataset:
+    """Write down changed decisions once they have proved to leave something to train on."""
+    base, path = original(dataset), path_of(dataset)
+    with workspace.lock(path.with_suffix(".lock")):
+        now = changed(of(base))
+        made = apply(base, now)
+        try:
+            workspace.write_atomic(path, to_text(now).encode("utf-8", "surrogateescape"))
+        except OSError as error:
+            raise DataError(explain_oserror(error)) from error
+    return made
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a disk that knows no links
+        shutil.copyfile(source, target)
