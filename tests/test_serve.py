@@ -526,11 +526,11 @@ def test_the_page_asks_nothing_of_any_other_machine(start, page):
     assert page.locator("footer a, footer button").count() == 0
 
 
-def test_no_handler_is_queued_but_those_that_report_progress_or_wait():
+def test_no_handler_is_queued_but_those_that_report_progress():
     queued = [function for function in build_app().fns.values() if function.queue]
     assert queued
     for function in queued:
-        assert function.types_generator or function.name == "wait_for_instant", function.name
+        assert function.types_generator, function.name
 
 
 def test_a_machine_too_busy_to_answer_itself_in_time_gets_its_page(start, monkeypatch):

@@ -27,11 +27,9 @@ def mine() -> Mine:
 QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "trigger_mode": "always_last"}
 """For handlers that answer at once: no spinner, the last value never lost.
 
-Nothing is queued but what reports progress or waits. Gradio ends a page's stream of queued answers with the last one
+Nothing is queued but what reports progress. Gradio ends a page's stream of queued answers with the last one
 that is due; a page that queues another in that moment believes the stream open, and its answer comes with the next.
 """
-WAITING: dict[str, Any] = QUIET | {"queue": True, "concurrency_limit": None}
-"""For handlers that take seconds: a connection of its own for each would leave a browser none (it opens six)."""
 
 
 @dataclass(frozen=True)

@@ -132,15 +132,13 @@ def _seeded(plan: Plan) -> Plan:
     return dataclasses.replace(plan, split_seed=plan.seed if plan.split_seed is None else plan.split_seed)
 
 
-def wait_for_instant(backbone: str, device: str, seconds: float = 60) -> None:
-    """Wait until no instant run lives, where this backbone has to be timed yet and would come out slow beside it."""
-    deadline = time.monotonic() + seconds
-    while _makes_instant() and time.monotonic() < deadline:
-        from tlapp import speed
+def may_be_timed(backbone: str, device: str) -> bool:
+    """Whether this backbone's speed is known, or no instant run lives beside which it would come out slow."""
+    if not _makes_instant():
+        return True
+    from tlapp import speed
 
-        if speed.is_measured(catalog.get(backbone), device):
-            return
-        time.sleep(0.1)
+    return speed.is_measured(catalog.get(backbone), device)
 
 
 def _makes_instant() -> bool:

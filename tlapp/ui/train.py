@@ -15,7 +15,7 @@ from tlapp.dataset import Dataset
 from tlapp.errors import DataError, PlanError
 from tlapp.plan import AUGMENTATIONS, Plan
 from tlapp.ui import form, pieces, preview, shelf, tries, weights
-from tlapp.ui.frame import QUIET, WAITING, Mine, Step, Tab
+from tlapp.ui.frame import QUIET, Mine, Step, Tab
 
 FIRST = catalog.get(catalog.INCLUDED)
 
@@ -131,14 +131,18 @@ def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
         return [form.AUTO, 0, *_suggest(p, dataset), "", "", gr.Button("Train", interactive=False), wait, dataset]
 
     refreshes = Step(pieces.guarded(refresh), [mine.dataset, suited], filled)
-    waits = Step(shelf.wait_for_instant, [p.backbone, p.numbers["device"]], None, WAITING)
+    until_told = gr.Timer(0.5, active=False)
+    waits = Step(lambda: gr.Timer(active=True), None, until_told)
 
     def tell_last(values: dict[Any, Any]) -> tuple[Any, ...]:
-        """Nothing, and so no Train button, while settings for newer photos are still on their way."""
+        """Nothing yet, and so no Train button, while newer photos are on their way or nothing can be timed."""
         is_old = values[suited] != values[mine.dataset]
-        return (gr.skip(),) * len(p.told) if is_old else tell(values)
+        if is_old or not shelf.may_be_timed(values[p.backbone], values[p.numbers["device"]]):
+            return (gr.skip(),) * (len(p.told) + 1)
+        return (*tell(values), gr.Timer(active=False))
 
-    return Tab([refreshes, shows, waits, Step(tell_last, inputs | {suited}, p.told)], [started])
+    until_told.tick(tell_last, inputs | {suited}, [*p.told, until_told], **QUIET)
+    return Tab([refreshes, shows, waits], [started])
 
 
 def _preset(p: Parts, values: dict[Any, Any]) -> str | None:
