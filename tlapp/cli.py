@@ -67,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     _photo_options(tune)
     tune.add_argument("--budget", type=seconds, default=120.0, metavar="SECONDS", help="default 120")
 
+    audit = command(
+        "audit", commands.audit, "Look for copies, leaks, wrong labels, outliers and shortcuts before you train."
+    )
+    _source_options(audit)
+    _json_option(audit)
+
     predict = command("predict", commands.predict, "Say which class photos belong to.")
     predict.add_argument("name", metavar="RUN", help=run_help)
     predict.add_argument("photos", metavar="PHOTO", nargs="+", help="a photo, or a folder of photos")
@@ -101,11 +107,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _photo_options(parser: argparse.ArgumentParser) -> None:
-    """What train and tune have in common."""
+def _source_options(parser: argparse.ArgumentParser) -> None:
+    """Which photos, and which network looks at them."""
     parser.add_argument("folder", metavar="FOLDER", help="a folder, a zip, or a CSV with the columns file,label")
     parser.add_argument("--test", metavar="FOLDER", help="test photos, one sub-folder per class")
+    parser.add_argument("--decisions", metavar="CSV", help="what to keep, exclude or relabel, as the page saves it")
     parser.add_argument("--backbone", default="auto", help=f"auto (default), {', '.join(catalog.BACKBONES)}")
+
+
+def _photo_options(parser: argparse.ArgumentParser) -> None:
+    """What train and tune have in common."""
+    _source_options(parser)
     parser.add_argument("--weights", metavar="FILE", default="", help="weights file for the backbone")
     parser.add_argument("--seed", type=int, help="of the split and of everything random (default 0)")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="any setting of the plan")

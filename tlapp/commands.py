@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlapp import catalog, fetching, intake, jobs, runs, tables, terminal, workspace
+from tlapp import catalog, decisions, fetching, intake, jobs, runs, tables, terminal, workspace
 from tlapp import dataset as datasets
 from tlapp import plan as plans
 from tlapp.errors import DataError, RunError, UsageError, UserError, printable
@@ -48,6 +48,14 @@ def _prepared(options: argparse.Namespace) -> tuple[datasets.Dataset, str, dict[
     first = plans.Plan(choice.backbone.name, choice.backbone.block_names, solver="auto")
     first.with_settings(settings)  # mistakes are said before all is read
     terminal.say(f"Backbone: {choice.backbone.title} ({choice.reason}).")
+    dataset = _read(options)
+    _describe(dataset)
+    return dataset, choice.backbone.name, settings
+
+
+def _read(options: argparse.Namespace) -> datasets.Dataset:
+    """The photos that were named, as the decisions that were given have them."""
+    given = decisions.read(workspace.expand(options.decisions)) if options.decisions else []
     with terminal.bar() as bar:
         task = bar.add_task("reading photos", total=None)
         dataset = datasets.scan(
@@ -55,8 +63,33 @@ def _prepared(options: argparse.Namespace) -> tuple[datasets.Dataset, str, dict[
             workspace.expand(options.test) if options.test else None,
             report=lambda done, total, _: bar.update(task, completed=done, total=total or None),
         )
-    _describe(dataset)
-    return dataset, choice.backbone.name, settings
+    if options.decisions:
+        return decisions.apply(dataset, given)
+    noted = decisions.of(dataset)
+    if noted:
+        path = shlex.quote(str(decisions.path_of(dataset)))
+        terminal.say(f"{len(noted)} decisions about these photos are not used. To use them: --decisions {path}")
+    return dataset
+
+
+def audit(options: argparse.Namespace) -> int:
+    """Look through photos for what would spoil a model."""
+    dataset = _read(options)
+    plan = plans.suggest(dataset, options.backbone)
+    catalog.check_weights(catalog.get(plan.backbone))
+    from tlapp import audit
+
+    with terminal.bar() as bar:
+        tasks: dict[str, Any] = {}
+        with jobs.alone():
+            report = terminal.show_all(audit.audit(dataset, plan.backbone), bar, tasks)
+    found = audit.to_dict(dataset, report, plan.split(dataset))
+    if options.json:
+        print(json.dumps(found))
+    else:
+        for line in terminal.findings(found):
+            print(line)
+    return 0
 
 
 def tune(options: argparse.Namespace) -> int:
@@ -93,7 +126,7 @@ def tune(options: argparse.Namespace) -> int:
 def _command(options: argparse.Namespace, plan: plans.Plan) -> str:
     """The command that trains on the same photos as a sweep found best."""
     words = ["tlapp", "train", options.folder]
-    for name in ("test", "backbone", "weights", "seed"):
+    for name in ("test", "decisions", "backbone", "weights", "seed"):
         value = getattr(options, name)
         if value not in (None, "", "auto"):
             words += [f"--{name}", str(value)]

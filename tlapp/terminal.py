@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -17,6 +18,7 @@ from tlapp import evaluate, jobs, runs
 from tlapp.errors import RunError, printable
 from tlapp.events import (
     EpochFinished,
+    Event,
     Judged,
     Progress,
     Queued,
@@ -30,6 +32,9 @@ from tlapp.plan import Plan, too_few_to_tune
 
 if TYPE_CHECKING:
     from tlapp.tune import Trial
+
+T = TypeVar("T")
+_SHOWN = 5
 
 
 def refuse(sentence: str) -> int:
@@ -84,6 +89,15 @@ def watch(run: runs.Run, as_json: bool, n_skipped: int | None) -> int:
     else:
         _print_result(result, run.plan)
     return 0
+
+
+def show_all(work: Generator[Event, None, T], shown: Bar, tasks: dict[str, Any]) -> T:
+    """Show the events of a piece of work; what it comes to."""
+    while True:
+        try:
+            show(next(work), shown, tasks)
+        except StopIteration as end:
+            return end.value
 
 
 def show(event: Any, shown: Bar, tasks: dict[str, Any]) -> None:
@@ -171,3 +185,54 @@ def trial_line(trial: Trial) -> str:
         f"{tune.named(trial):<40} {rate:<11} {trial.accuracy:>4.0%} ({trial.low:.0%} to {trial.high:.0%}) "
         f"{trial.seconds:>5.1f} s {trial.megabytes:>5.0f} MB{' (cut short)' if trial.is_cut else ''}"
     )
+
+
+def findings(found: dict[str, Any]) -> list[str]:
+    """What `audit.to_dict` holds, in lines to read."""
+    suspects = [s for s in found["suspect_labels"] if s["suggested"] != s["label"]]
+    parts = [
+        ("Unreadable", [f"{f['file']}: it {f['reason']}" for f in found["unreadable"]]),
+        ("Near copies", [" = ".join(group) for group in found["duplicates"]]),
+        ("On both sides of the line between test photos and the others", [" = ".join(g) for g in found["leaks"]]),
+        (
+            "Labels that the other photos contradict",
+            [f"{s['file']}: {s['label']}, perhaps {s['suggested']} (score {s['score']:.2f})" for s in suspects],
+        ),
+        (
+            "Shortcuts",
+            [
+                f"{s['class']}: told apart by {s['feature']} alone, {s['accuracy']:.0%}, where guessing gives "
+                f"{s['chance']:.0%}"
+                for s in found["shortcuts"]
+            ],
+        ),
+        ("Unlike all others", found["outliers"]),
+        *((f"Very {kind}" if kind != "blurred" else "Blurred", found[kind]) for kind in _FLAWS),
+        (
+            "Cut off at the ends by the centre crop (framing=letterbox shows all)",
+            [f"{c['file']}: {c['cut']:.0%} of it" for c in found["cropped"]],
+        ),
+    ]
+    lines = ["Photos: " + ", ".join(f"{printable(name)} {n}" for name, n in found["classes"].items()) + "."]
+    for title, entries in parts:
+        if entries:
+            lines.append(f"{title}: {len(entries)}")
+            lines += [f"  {printable(entry)}" for entry in entries[:_SHOWN]]
+        if len(entries) > _SHOWN:
+            lines.append(f"  and {len(entries) - _SHOWN} more; --json names all")
+    if len(lines) == 1:
+        lines.append("Nothing was found that would spoil a model.")
+    curve, ahead = found["learning_curve"], found["forecast"]
+    if curve:
+        steps = ", ".join(f"{point['per_class']} {point['accuracy']:.0%}" for point in curve)
+        lines.append(f"Accuracy by photos per class to learn from: {steps}.")
+    if ahead:
+        more = ahead["per_class"] - curve[-1]["per_class"]
+        lines.append(
+            f"{more} more photos of each class would bring about {ahead['accuracy']:.0%} "
+            f"({ahead['low']:.0%} to {ahead['high']:.0%})."
+        )
+    return lines
+
+
+_FLAWS = ("small", "blurred", "dark", "bright")
