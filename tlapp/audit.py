@@ -29,7 +29,7 @@ from tlapp.heads import Features
 from tlapp.shortcuts import Shortcut
 
 NEAR = 0.92
-"""Cosine of the features of near copies: mirrored, turned by 5 degrees, cropped by a tenth."""
+"""Cosine of the features of near copies; the closest two different photos of the two sets measured stand at 0.914."""
 
 FAR = 3.5
 """Robust deviations from the usual distance to the three nearest photos, from which on a photo is unlike all others."""
