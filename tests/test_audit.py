@@ -159,6 +159,16 @@ def test_a_stopped_audit_ends(tmp_path):
         drain(audit.audit(data, should_stop=lambda: True))
 
 
+def test_after_a_decision_no_photo_is_looked_at_again(tmp_path, small_pictures, monkeypatch):
+    data = dataset.scan(fill(tmp_path / "photos", {"reds": 8, "blues": 8}))
+    before = drain(audit.audit(data))
+    left = decisions.decide(data, [decisions.about(data.photos[0], decisions.EXCLUDE)])
+    monkeypatch.setattr("tlapp.pool.run_over", None)
+    after = drain(audit.audit(left))
+    assert len(before.suspects) == 16
+    assert len(after.suspects) == 15
+
+
 def shaped(tmp_path, size_of):
     """Thirty grey noise pictures of each class; `size_of(name, generator)` gives width and height."""
     generator = np.random.default_rng(0)

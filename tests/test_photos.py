@@ -1,0 +1,114 @@
+"""How a dataset divides: what belongs together is never torn apart, and nothing else changes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import fill
+
+from tlapp import crossval
+from tlapp.dataset import scan
+from tlapp.errors import DataError
+from tlapp.photos import Dataset, Photo
+
+
+def made(counts, together=(), folder="", side=""):
+    """A dataset without pixels: so many photos of each class; `together`: sets of indices."""
+    names = {i: f"group {n}" for n, members in enumerate(together) for i in members}
+    photos, classes = [], tuple(sorted(counts))
+    for label, name in enumerate(classes):
+        for number in range(counts[name]):
+            i = len(photos)
+            path = f"{name}/{folder.format(number)}{number}.png"
+            photos.append(Photo(path, label, side, f"{i:064x}", 8, 8, 192 * i, together=names.get(i, "")))
+    return Dataset("made", classes, tuple(photos), (), (), Path("0" * 16))
+
+
+def parts_of(data, **how):
+    split = data.split(**how)
+    parts = np.zeros(len(data.photos), dtype=int)
+    parts[split.validation], parts[split.test] = 1, 2
+    assert len(split.train) + len(split.validation) + len(split.test) == len(data.photos)
+    return parts
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_groups_are_drawn_whole_and_the_parts_keep_their_size(seed):
+    together = [range(i, i + 4) for i in range(0, 40, 4)]
+    data = made({"a": 50, "b": 30}, together)
+    parts = parts_of(data, seed=seed)
+    assert all(len(set(parts[list(members)])) == 1 for members in together)
+    for label, n in ((0, 50), (1, 30)):
+        counts = np.bincount(parts[data.labels == label], minlength=3)
+        assert 0.1 * n <= counts[2] <= 0.2 * n
+        assert counts[1] >= 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_group_of_two_classes_stays_on_one_side(seed):
+    data = made({"a": 10, "b": 10}, [[0, 1, 10, 11], [2, 12]])
+    parts = parts_of(data, seed=seed)
+    assert len(set(parts[[0, 1, 10, 11]])) == len(set(parts[[2, 12]])) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_groups_the_draw_is_the_plain_one(seed):
+    data = made({"a": 23, "b": 11})
+    generator = np.random.default_rng(seed)
+    drawn = []
+    for members, n in ((np.arange(23), 5), (np.arange(23, 34), 2)):
+        drawn += generator.permutation(members)[:n].tolist()
+    assert sorted(drawn) == data.split(seed=seed).test.tolist()
+
+
+def test_a_class_that_is_one_group_is_split_all_the_same():
+    data = made({"a": 12, "b": 12}, [range(12)])
+    parts = parts_of(data)
+    assert set(parts[:12]) == {0, 1, 2}
+
+
+def test_a_large_group_never_takes_the_last_photos_of_a_class():
+    data = made({"a": 5, "b": 10}, [range(3)])
+    for seed in range(20):
+        assert set(parts_of(data, seed=seed)[:5]) == {0, 1, 2}
+
+
+def test_folds_hold_groups_together_and_stay_even():
+    labels, groups = np.repeat([0, 1], 40), np.arange(80) // 2 * 2
+    fold = crossval.folds(labels, groups, np.zeros(80, dtype=bool), True, seed=1)
+    assert all(fold[i] == fold[groups[i]] for i in range(80))
+    assert np.bincount(fold, minlength=5)[1:].tolist() == [20, 20, 20, 20]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sub_folders_are_drawn_whole_where_that_is_asked(seed):
+    data = made({"a": 40, "b": 40}, folder="day{0}/")
+    photos = [replace(p, name=f"{data.classes[p.label]}/day{i % 40 // 5}/{i}.png") for i, p in enumerate(data.photos)]
+    data = replace(data, photos=tuple(photos))
+    assert data.subfolders[:6] == ("day0",) * 5 + ("day1",)
+    parts = parts_of(data, seed=seed, by="folder")
+    for day in range(8):
+        assert len({parts[i] for i in range(80) if data.subfolders[i] == f"day{day}"}) == 1
+    assert set(parts) == {0, 1, 2}
+    assert len({tuple(sorted(set(parts[data.labels == label]))) for label in (0, 1)}) == 1
+
+
+def test_too_few_sub_folders_are_said():
+    data = made({"a": 10, "b": 10})
+    with pytest.raises(DataError, match="no sub-folders within the classes"):
+        data.split(by="folder")
+    photos = [replace(p, name=f"{data.classes[p.label]}/day{i % 2}/{i}.png") for i, p in enumerate(data.photos)]
+    with pytest.raises(DataError, match="Too few sub-folders to split by in `a`, `b`"):
+        replace(data, photos=tuple(photos)).split(by="folder")
+
+
+def test_where_a_csv_names_the_classes_the_folder_of_a_photo_is_its_sub_folder():
+    data = made({"a": 4, "b": 4})
+    photos = [replace(p, name=f"img/patient {i % 3}/{i}.png") for i, p in enumerate(data.photos)]
+    assert replace(data, photos=tuple(photos)).subfolders[:3] == ("img/patient 0", "img/patient 1", "img/patient 2")
+
+
+def test_photos_of_a_wrapped_and_split_folder_have_no_sub_folder(tmp_path):
+    data = scan(fill(tmp_path / "x" / "photos", {"train/reds": 4, "train/blues": 4, "val/reds": 2, "val/blues": 2}))
+    assert set(data.subfolders) == {""}
