@@ -37,21 +37,43 @@ def look(pixels: np.ndarray) -> str:
 
 
 def pairs(looks: Sequence[str]) -> list[tuple[int, int]]:
-    """Which photos look the same but for size, compression, light or a mirror: (i, j) with i < j. "" is like none."""
-    known = np.array([i for i, text in enumerate(looks) if text], dtype=np.int64)
+    """Which photos look the same but for size, compression, light or a mirror: (i, j) with i < j. "" is like none.
+
+    Of photos with the very same look, each is paired with the first alone.
+    """
+    found = same(looks)
+    first = {text: i for i, text in reversed(list(enumerate(looks))) if text}
+    known = np.array(sorted(first.values()), dtype=np.int64)
     raw = np.array([list(bytes.fromhex(looks[i])) for i in known], dtype=np.uint8).reshape(len(known), 11)
-    hashes, colours = _as_number(raw[:, :8]), raw[:, 8:].astype(np.int16)
-    mirrored = _as_number(np.packbits(1 - np.unpackbits(raw[:, :8], axis=1).reshape(-1, 8, 8)[:, :, ::-1], axis=2))
-    found = []
-    for first in range(0, len(known), _ROWS):
-        some = slice(first, first + _ROWS)
-        near = np.zeros((len(hashes[some]), len(known)), dtype=bool)
-        for other in (hashes, mirrored):
-            near |= np.bitwise_count(hashes[some, None] ^ other) <= NEAR_BITS
-        for i, j in zip(*np.nonzero(near), strict=True):
-            if i + first < j and np.abs(colours[i + first] - colours[j]).max() <= NEAR_COLOUR:
-                found.append((int(known[i + first]), int(known[j])))
-    return found
+    bits = np.unpackbits(raw[:, :8], axis=1).reshape(-1, 8, 8)
+    mirrored = np.packbits(1 - bits[:, :, ::-1], axis=2).reshape(-1, 8)
+    hashes = np.concatenate([raw[:, :8], mirrored]).view(np.uint64).reshape(-1)
+    near = _near(hashes, np.tile(raw[:, 8:].astype(np.int16), (2, 1)))
+    return [*found, *zip(known[near[:, 0]].tolist(), known[near[:, 1]].tolist(), strict=True)]
+
+
+def _near(hashes: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Pairs (i, j), i < j, of photos whose hash and colour are near: int64 (pairs, 2), each once.
+
+    The second half of the hashes are those of the mirrored photos. Where at most `NEAR_BITS` bits differ, one of
+    `NEAR_BITS` + 1 pieces of the bits is the same: only such are compared.
+    """
+    n = len(hashes) // 2
+    found = [np.empty((0, 2), dtype=np.int64)]
+    edges = np.linspace(0, 64, NEAR_BITS + 2).astype(int)
+    for low, high in pairwise(edges.tolist()):
+        piece = (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
+        order = np.argsort(piece, kind="stable")
+        for members in np.split(order, np.flatnonzero(np.diff(piece[order])) + 1):
+            plain = members[members < n]
+            for begin in range(0, len(plain) if len(members) > 1 else 0, _ROWS):
+                rows = plain[begin : begin + _ROWS]
+                near = np.bitwise_count(hashes[rows, None] ^ hashes[members]) <= NEAR_BITS
+                i, j = (side[at] for side, at in zip((rows, members), np.nonzero(near), strict=True))
+                near = np.abs(colours[i] - colours[j]).max(1) <= NEAR_COLOUR
+                found.append(np.sort(np.stack([i[near], j[near] % n], 1), axis=1))
+    every = np.unique(np.concatenate(found), axis=0)
+    return every[every[:, 0] < every[:, 1]]
 
 
 def bursts(cameras: Sequence[str], taken: Sequence[int]) -> list[tuple[int, int]]:
@@ -89,8 +111,3 @@ def same(names: Sequence[str]) -> list[tuple[int, int]]:
     """Pairs that hold together what has the same name; "" is the name of nothing."""
     first: dict[str, int] = {}
     return [(first[name], i) for i, name in enumerate(names) if name and first.setdefault(name, i) != i]
-
-
-def _as_number(rows: np.ndarray) -> np.ndarray:
-    """uint8 (n, 8), or bits' bytes of another shape of as many → uint64 (n,)."""
-    return np.ascontiguousarray(rows.reshape(-1, 8)).view(np.uint64).reshape(-1)
