@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import fill, photo
+from conftest import drop_on, fill, photo
 from sites import load, load_path, tab, train_to_the_end
 
 from tlapp import tables
@@ -24,7 +24,8 @@ def only(home):
 def expected(data, **how):
     """The names of the photos of each part."""
     parts = division.parts(data.split(**how))
-    return {name: {data.photos[i].name for i in part} for name, part in parts.items()}
+    files = division.file_names(data)
+    return {name: {files[i] for i in part} for name, part in parts.items()}
 
 
 def shown(site):
@@ -177,17 +178,27 @@ def test_a_large_part_shows_some_photos_of_every_class_and_counts_the_rest(tmp_p
     assert read_list(division.to_csv(data, split)) == sides_of(data, split)
 
 
-def test_a_list_survives_names_that_a_spreadsheet_would_run_and_lies_in_the_folder_that_was_dropped(tmp_path, home):
+def test_the_list_of_a_dropped_folder_goes_back_into_that_folder(site, folder, home):
+    drop_on(site.locator("#drop"), folder)
+    site.locator("#where > button").click()
+    site.locator("#where-photos img").nth(15).wait_for()
+    data = only(home)
+    assert {p.name.split("/")[0] for p in data.photos} == {folder.name}
+    saved(site, folder / "split.csv")
+    drop_on(site.locator("#drop"), folder)
+    site.locator("#notes", has_text="The classes are those of split.csv").wait_for()
+    (again,) = (shelf.dataset(path.name) for path in (home / "datasets").glob("[0-9a-f]*") if path.name != data.id)
+    assert sides(again) == sides_of(data, data.split())
+    assert shown(site) == expected(again)
+
+
+def test_a_list_survives_names_that_a_spreadsheet_would_run(tmp_path, home):
     root = fill(tmp_path / "photos", {"+reds": 6, "=blues, or so": 6})
     photo(root / "+reds" / "-1.png", (200, 40, 40), 4000)
     data = scan(root, home=home)
     split = data.split(seed=2)
     (root / "split.csv").write_bytes(division.to_csv(data, split).encode())
     assert sides(scan(root, home=home)) == sides_of(data, split)
-    (root / "split.csv").unlink()
-    dropped = scan(tmp_path / "photos" / "..", home=home, shown_as="photos")
-    assert {name.split("/")[0] for name in (p.name for p in dropped.photos)} == {"photos"}
-    assert set(division.file_names(dropped)) == {p.name for p in data.photos}
 
 
 def test_the_list_is_a_table_that_labels_reads(tmp_path, home):
