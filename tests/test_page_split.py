@@ -159,11 +159,9 @@ def test_marks_say_what_belongs_together_and_where_it_is_torn(tmp_path, home):
     data = scan(root, home=home)
     pair = [i for i, p in enumerate(data.photos) if "/one" in p.name or "/two" in p.name]
     split = data.split()
-    assert {i for i, words in division.marks(data, split).items() if "several" in words} == set()
-    assert {division.marks(data, split)[i] for i in pair} == {division.marks(data, split)[pair[0]]}
-    assert division.marks(data, split)[pair[0]].startswith("near copies ")
+    assert division.marks(data, split, "photo") == {i: ["near copies 1"] for i in pair}
     torn = type(split)(np.setdiff1d(np.arange(26), pair), np.array(pair[:1]), np.array(pair[1:]))
-    assert division.marks(data, torn)[pair[0]].endswith(", on several sides")
+    assert division.marks(data, torn, "folder") == {i: ["near copies 1, on several sides"] for i in pair}
 
 
 def test_a_large_part_shows_some_photos_of_every_class_and_counts_the_rest(tmp_path, home):

@@ -89,11 +89,11 @@ def _lay_out() -> Parts:
     with gr.Row(elem_id="source"):
         path = gr.Textbox(
             label="Or a folder, a zip or a CSV of labels on this machine", placeholder="/home/me/photos", scale=4,
-            elem_id="path",
+            min_width=240, elem_id="path",
         )  # fmt: skip
         test = gr.Textbox(
             label="Test photos: another folder, zip or CSV on this machine (optional)",
-            placeholder="/home/me/test-photos", scale=4, elem_id="test-path",
+            placeholder="/home/me/test-photos", scale=4, min_width=240, elem_id="test-path",
         )  # fmt: skip
         read = gr.Button("Read it", scale=1, min_width=100, elem_id="read-path")
         drawn = gr.Button("Try it with a demo set", scale=1, min_width=240, elem_id="demo")

@@ -61,8 +61,8 @@ def seed_and_by() -> tuple[gr.Number, gr.Radio]:
     )  # fmt: skip
     by = gr.Radio(
         BY, value="photo", label="Split by", elem_id="split-by", visible=False,
-        info="Near copies and bursts stay on one side either way. Whole sub-folders: all photos of a day, a patient or "
-        "a place are on one side, so that the test asks about places the model has not seen.",
+        info="Near copies and bursts stay on one side either way. Whole sub-folders: all photos of a day or of a "
+        "patient are on one side, so that the test asks about days or patients that the model has not seen.",
     )  # fmt: skip
     return seed, by
 
@@ -70,10 +70,10 @@ def seed_and_by() -> tuple[gr.Number, gr.Radio]:
 def build() -> Panel:
     """Lay out "Which photo is where"."""
     with gr.Accordion("Which photo is where", open=False, visible=False, elem_id="where") as where:
-        shown = gr.HTML(elem_id="where-photos")
         download = gr.DownloadButton(
             "Download the list (CSV)", size="sm", visible=False, scale=0, min_width=200, elem_id="where-csv"
         )
+        shown = gr.HTML(elem_id="where-photos")
     return Panel(where, gr.State(False), shown, download)
 
 
@@ -134,41 +134,46 @@ def _bar(split: Split) -> str:
 
 def photos(found: Dataset, split: Split, by: str) -> str:
     """The photos of each part with their names and what holds them together, as HTML."""
-    names, ties = file_names(found), marks(found, split)
+    names, ties = file_names(found), marks(found, split, by)
     body = ""
     for part, members in parts(split).items():
         chosen = _some(members, found)
-        cards = "".join(_card(found, i, names[i], ties.get(i, ""), by) for i in chosen)
+        cards = "".join(_card(found, i, names[i], ties.get(i, [])) for i in chosen)
         rest = len(members) - len(chosen)
         more = f'<p class="tl-hint">and {rest:,} more; the list has them all</p>' if rest else ""
         title = f"{part.capitalize()}: {pieces.count(len(members), 'photo')}"
         body += f'<section data-part="{part}"><h3 class="tl-key tl-{part}">{title}</h3>'
-        body += f'<div class="tl-where">{cards}</div>{more}</section>'
+        body += f'<div class="tl-where" tabindex="0" role="group" aria-label="{title}">{cards}</div>{more}</section>'
     words = "Photos with the same mark belong together. " if ties else ""
     words += (
         f"Validation takes {Plan.validation_fraction:.0%} of the photos that are not for testing, unless you set "
         "another part in 2 Train under More. The list can be kept: put it at the top of this folder or zip, the only "
         "CSV of labels there, and these photos are split so whenever they are read."
     )
-    return f'{body}<p class="tl-hint">{words}</p>'
+    return f'<p class="tl-hint">{words}</p>{body}'
 
 
-def marks(found: Dataset, split: Split) -> dict[int, str]:
-    """For photos that belong together: why and which group, and whether it lies on more than one side."""
-    sizes, side = Counter(found.groups.tolist()), np.zeros(len(found.photos), dtype=int)
+def marks(found: Dataset, split: Split, by: str) -> dict[int, list[str]]:
+    """For photos that belong together: why, which group, and whether it lies on more than one side, in words."""
+    side = np.zeros(len(found.photos), dtype=int)
     for number, members in enumerate(parts(split).values()):
         side[members] = number
-    numbers = {name: n for n, name in enumerate((g for g, size in sorted(sizes.items()) if size > 1), 1)}
     whys: dict[int, list[str]] = {}
     for why, pairs in found.ties.items():
         for name in {int(found.groups[one]) for one, _ in pairs}:
             whys.setdefault(name, []).append(why)
-    said: dict[int, str] = {}
-    for name, number in numbers.items():
-        members = np.flatnonzero(found.groups == name)
-        torn = ", on several sides" if len(set(side[members])) > 1 else ""
-        said |= dict.fromkeys(members.tolist(), f"{' and '.join(whys[name])} {number}{torn}")
-    return said
+    numbers = {name: number for number, name in enumerate(sorted(whys), 1)}
+    said = [f"{' and '.join(whys[n])} {numbers[n]}" if n in numbers else "" for n in found.groups.tolist()]
+    folders = [f"sub-folder {name}" if name and by == "folder" else "" for name in found.subfolders]
+    result: dict[int, list[str]] = {}
+    for words in (said, folders):
+        sides: dict[str, set[int]] = {}
+        for word, number in zip(words, side.tolist(), strict=True):
+            sides.setdefault(word, set()).add(number)
+        for i, word in enumerate(words):
+            if word:
+                result.setdefault(i, []).append(word + (", on several sides" if len(sides[word]) > 1 else ""))
+    return result
 
 
 def _some(members: np.ndarray, found: Dataset) -> list[int]:
@@ -183,11 +188,9 @@ def _some(members: np.ndarray, found: Dataset) -> list[int]:
     return sorted(chosen, key=lambda i: (found.photos[i].label, int(found.groups[i]), i))
 
 
-def _card(found: Dataset, index: int, name: str, tie: str, by: str) -> str:
+def _card(found: Dataset, index: int, name: str, ties: list[str]) -> str:
     caption = f'<span class="tl-file">{pieces.text(name)}</span>'
-    folder = found.subfolders[index] if by == "folder" else ""
-    for mark in (tie, f"sub-folder {folder}" if folder else ""):
-        caption += f'<span class="tl-mark">{pieces.text(mark)}</span>' if mark else ""
+    caption += "".join(f'<span class="tl-mark">{pieces.text(tie)}</span>' for tie in ties)
     class_name = found.classes[found.photos[index].label]
     return pieces.picture(shelf.thumbnail(found, index, 72), f"{name}, {class_name}", caption)
 
