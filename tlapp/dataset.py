@@ -139,6 +139,8 @@ def _ingest(
                     raise DataError(
                         "The folder has its own test photos. Leave out the separate ones, or that test folder."
                     )
+                if test and root is source and test.exists() and test.samefile(source):
+                    raise DataError("The test photos are the very photos to train on. Give other ones, or none.")
                 notes += arranged.notes
                 skipped += [Skipped(name, reason) for name, reason in arranged.skipped]
                 for placed, decoded in _decode_all(arranged.placed, report):

@@ -145,10 +145,12 @@ def photos(found: Dataset, split: Split, by: str) -> str:
         body += f'<section data-part="{part}"><h3 class="tl-key tl-{part}">{title}</h3>'
         body += f'<div class="tl-where" tabindex="0" role="group" aria-label="{title}">{cards}</div>{more}</section>'
     words = "Photos with the same mark belong together. " if ties else ""
+    if not any(photo.side == "validation" for photo in found.photos):
+        share = pieces.percent(Plan.validation_fraction)
+        words += f"Validation takes {share} of what is not for testing, unless 2 Train says otherwise under More. "
     words += (
-        f"Validation takes {Plan.validation_fraction:.0%} of the photos that are not for testing, unless you set "
-        "another part in 2 Train under More. The list can be kept: put it at the top of this folder or zip, the only "
-        "CSV of labels there, and these photos are split so whenever they are read."
+        "The list can be kept: put it at the top of this folder or zip, the only CSV of labels there, and these photos "
+        "are split so whenever they are read."
     )
     return f'<p class="tl-hint">{words}</p>{body}'
 
