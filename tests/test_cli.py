@@ -619,3 +619,26 @@ def test_ctrl_c_stops_a_real_training_and_keeps_the_best(home, tmp_path):
     assert "Stopping; the best so far is kept." in err
     assert "Traceback" not in err
     assert runs.find(home, result["run"]).has_model()
+
+
+def test_whole_sub_folders_are_split_on_the_command_line_too(tlapp, tmp_path):
+    days = fill(tmp_path / "days", {f"{c}/day{d}": 2 for c in ("blues", "reds") for d in range(5)})
+    code, out, _ = tlapp("train", days, "--instant", "--set", "split_by=folder", "--json")
+    assert code == 0
+    run = runs.Run(Path(json.loads(out)["path"]))
+    assert run.plan.split_by == "folder"
+    files = [photo["file"] for photo in run.report()["photos"]]
+    tested = {file.split("/")[1] for file in files}
+    assert len(files) == 4 * len(tested)
+    few = fill(tmp_path / "few", {f"{c}/day{d}": 4 for c in ("blues", "reds") for d in range(2)}, seed=300)
+    flat = fill(tmp_path / "flat", {"blues": 6, "reds": 6}, seed=600)
+    for command in (["train"], ["tune", "--budget", 5]):
+        folder = [*command, "--set", "split_by=folder"]
+        assert "Too few sub-folders to split by in `blues`, `reds`" in refused(tlapp(*folder, few))
+        assert "There are no sub-folders within the classes" in refused(tlapp(*folder, flat))
+    assert "must be photo or folder" in refused(tlapp("train", flat, "--set", "split_by=day"))
+
+
+def test_test_photos_that_are_the_training_photos_are_refused(tlapp, tmp_path):
+    flat = fill(tmp_path / "flat", {"blues": 6, "reds": 6})
+    assert "the very photos to train on" in refused(tlapp("train", flat, "--test", flat))

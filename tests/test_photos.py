@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from conftest import fill
 
-from tlapp import crossval
+from tlapp import catalog, crossval
+from tlapp.augment import Views
 from tlapp.dataset import scan
 from tlapp.errors import DataError
 from tlapp.photos import Dataset, Photo
+from tlapp.plan import Plan
+from tlapp.pool import Pool
 
 
 def made(counts, together=(), folder="", side=""):
@@ -112,3 +115,40 @@ def test_where_a_csv_names_the_classes_the_folder_of_a_photo_is_its_sub_folder()
 def test_photos_of_a_wrapped_and_split_folder_have_no_sub_folder(tmp_path):
     data = scan(fill(tmp_path / "x" / "photos", {"train/reds": 4, "train/blues": 4, "val/reds": 2, "val/blues": 2}))
     assert set(data.subfolders) == {""}
+
+
+def of_days(n_days, each=4, folder="{class_name}/day{day}"):
+    """Two classes, `each` photos of each class a day."""
+    data = made({"a": n_days * each, "b": n_days * each})
+    photos = []
+    for i, p in enumerate(data.photos):
+        day = i % (n_days * each) // each
+        photos.append(replace(p, name=f"{folder.format(class_name=data.classes[p.label], day=day)}/{i}.png"))
+    return replace(data, photos=tuple(photos))
+
+
+@pytest.mark.parametrize("folder", ["{class_name}/day{day}", "img/day{day}"])
+@pytest.mark.parametrize("seed", range(3))
+def test_folds_and_parts_hold_sub_folders_whole(folder, seed):
+    data = of_days(12, folder=folder)
+    blocks = catalog.get(catalog.INCLUDED).block_names
+    plan = Plan(catalog.INCLUDED, blocks, solver="exact", split_by="folder", seed=seed)
+    split = plan.split(data)
+    pool = Pool(data, split, Views.of(plan), plan)
+    by_day = {}
+    for place, index in enumerate(pool.indices):
+        by_day.setdefault(data.subfolders[index], set()).add(int(pool.fold[place]))
+    assert all(len(folds) == 1 for folds in by_day.values())
+    assert set(pool.fold.tolist()) == {0, 1, 2, 3, 4}
+    tested = {data.subfolders[i] for i in split.test}
+    assert tested
+    assert not tested & set(by_day)
+
+
+def test_ties_say_why_photos_belong_together():
+    data = made({"a": 4, "b": 4}, [[0, 5]])
+    photos = [replace(p, camera="cam", taken=100 * i + (i == 2)) for i, p in enumerate(data.photos)]
+    photos[3] = replace(photos[3], taken=photos[2].taken + 1)
+    data = replace(data, photos=tuple(photos))
+    assert data.ties == {"near copies": [], "burst": [(2, 3)], "put together": [(0, 5)]}
+    assert data.groups.tolist() == [0, 1, 2, 2, 4, 0, 6, 7]

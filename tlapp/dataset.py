@@ -136,7 +136,11 @@ def _ingest(
             shown = shown_as if shown_as and root is source else str(root)
             with open_labelled(root, shown, report) as arranged:
                 if test and root is source and any(p.side == "test" for p in arranged.placed) and arranged.has_test:
-                    raise DataError("The folder has its own test photos. Leave out --test, or that test folder.")
+                    raise DataError(
+                        "The folder has its own test photos. Leave out the separate ones, or that test folder."
+                    )
+                if test and root is source and test.exists() and test.samefile(source):
+                    raise DataError("The test photos are the very photos to train on. Give other ones, or none.")
                 notes += arranged.notes
                 skipped += [Skipped(name, reason) for name, reason in arranged.skipped]
                 for placed, decoded in _decode_all(arranged.placed, report):

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from tlapp import tables
 from tlapp.errors import DataError, PictureError, printable, some
 from tlapp.intake import MAX_DEPTH, MAX_FILES, Listing, Report, is_junk, list_named, open_source, read_file
 from tlapp.layout import SPLITS, Arranged, Placed, arrange, settle_sides
@@ -158,7 +159,7 @@ def _rows(data: bytes, header: tuple[str, list[str]], shown: str) -> list[_Row]:
         next(lines)
         for cells in lines:
             if any(cell.strip() for cell in cells):
-                rows.append(_row(*("" if i is None or i >= len(cells) else cells[i].strip() for i in at)))
+                rows.append(_row(*("" if i is None or i >= len(cells) else tables.plain(cells[i].strip()) for i in at)))
             if len(rows) > MAX_FILES:
                 raise DataError(f"{shown} has more than {MAX_FILES:,} lines. Make a smaller list of labels.")
     except csv.Error as error:

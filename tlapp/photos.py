@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -112,15 +113,21 @@ class Dataset:
             raise DataError(f"The app's copy of the photos at {self.folder} is gone. Load them again.") from error
 
     @cached_property
+    def ties(self) -> dict[str, list[tuple[int, int]]]:
+        """Pairs of photos that belong together, by the reason in words."""
+        return {
+            "near copies": looks.pairs([photo.look for photo in self.photos]),
+            "burst": looks.bursts([photo.camera for photo in self.photos], [photo.taken for photo in self.photos]),
+            "put together": looks.same([photo.together for photo in self.photos]),
+        }
+
+    @cached_property
     def groups(self) -> np.ndarray:
         """Photos that never sit on two sides: near copies, camera bursts, and what the person put together.
 
         The group of each photo, named by its first member: int64, shape (photos,).
         """
-        ties = looks.pairs([photo.look for photo in self.photos])
-        ties += looks.bursts([photo.camera for photo in self.photos], [photo.taken for photo in self.photos])
-        ties += looks.same([photo.together for photo in self.photos])
-        return looks.grouped(len(self.photos), ties)
+        return looks.grouped(len(self.photos), chain.from_iterable(self.ties.values()))
 
     @cached_property
     def subfolders(self) -> tuple[str, ...]:

@@ -11,16 +11,14 @@ from tlapp import dataset as datasets
 from tlapp import demo, workspace
 from tlapp.dataset import Dataset
 from tlapp.errors import DataError, printable
-from tlapp.plan import Plan
 from tlapp.tasks import Report, Task
-from tlapp.ui import pieces, shelf
+from tlapp.ui import division, pieces, shelf
 from tlapp.ui.drop import drop_zone, gather
-from tlapp.ui.frame import QUIET, Mine, Step, Tab, Waiting
+from tlapp.ui.frame import Mine, Step, Tab, Waiting
 from tlapp.ui.serve import uploads_folder
 
 GONE = "Your photos are gone from the workspace. Load them again."
 REPLACE, ADD = "replace the photos", "add to the photos"
-DEFAULT_SHARE = round(100 * Plan.test_fraction)
 _reading = Waiting("Reading was cancelled; nothing has changed.")
 
 
@@ -29,6 +27,7 @@ class Parts(NamedTuple):
 
     zone: gr.HTML
     path: gr.Textbox
+    test: gr.Textbox
     read: gr.Button
     drawn: gr.Button
     progress: gr.HTML
@@ -39,10 +38,12 @@ class Parts(NamedTuple):
     fraction: gr.Slider
     change: gr.Accordion
     seed: gr.Number
+    by: gr.Radio
     mode: gr.Radio
     chosen: gr.Dropdown
     take_out: gr.Button
     forget: gr.Button
+    where: division.Panel
     go_on: gr.Button
 
 
@@ -52,24 +53,19 @@ def build(mine: Mine) -> Tab:
     _wire_reading(p, mine)
 
     @pieces.guarded
-    def refresh(name: str) -> list[Any]:
+    def refresh(name: str, is_open: bool) -> list[Any]:
         found = shelf.dataset(name)
-        own_split = found is not None and any(photo.side == "test" for photo in found.photos)
+        values, shown = division.start(found, is_open)
         classes = [(printable(c), str(i)) for i, c in enumerate(found.classes)] if found else []
         return [
             pieces.notice("warn", GONE) if name and found is None else describe(found),
-            split_bar(found, DEFAULT_SHARE, 0),
             notes(found),
-            gr.Slider(value=DEFAULT_SHARE, visible=found is not None and not own_split),
-            0,
             gr.Accordion(visible=found is not None),
             gr.Dropdown(classes, value=None),
             gr.Button(interactive=found is not None),
+            *values,
+            *shown,
         ]
-
-    @pieces.guarded
-    def show_split(name: str, share: float, number: float | None) -> str:
-        return split_bar(shelf.dataset(name), share, int(number or 0))
 
     @pieces.guarded
     def remove_class(name: str, index: str | None) -> str:
@@ -80,11 +76,12 @@ def build(mine: Mine) -> Tab:
 
     p.take_out.click(remove_class, [mine.dataset, p.chosen], mine.dataset, queue=False)
     p.forget.click(lambda: "", None, mine.dataset, queue=False)
-    for control in (p.fraction, p.seed):
-        control.input(show_split, [mine.dataset, p.fraction, p.seed], p.split, **QUIET)
-    outputs = [p.overview, p.split, p.notes, p.fraction, p.seed, p.change, p.chosen, p.go_on]
-    fields = {"test_fraction": p.fraction, "split_seed": p.seed}
-    return Tab([Step(refresh, mine.dataset, outputs)], [mine.dataset], p.go_on, fields)
+    controls = division.Controls(p.fraction, p.seed, p.by)
+    division.wire(p.where, mine.dataset, controls, p.split)
+    divided = [*controls, p.split, p.where.shown, p.where.download, p.where.where]
+    outputs = [p.overview, p.notes, p.change, p.chosen, p.go_on, *divided]
+    refreshes = Step(refresh, [mine.dataset, p.where.is_open], outputs)
+    return Tab([refreshes], [mine.dataset], p.go_on, controls._asdict())
 
 
 def _lay_out() -> Parts:
@@ -92,7 +89,11 @@ def _lay_out() -> Parts:
     with gr.Row(elem_id="source"):
         path = gr.Textbox(
             label="Or a folder, a zip or a CSV of labels on this machine", placeholder="/home/me/photos", scale=4,
-            elem_id="path",
+            min_width=240, elem_id="path",
+        )  # fmt: skip
+        test = gr.Textbox(
+            label="Test photos: another folder, zip or CSV on this machine (optional)",
+            placeholder="/home/me/test-photos", scale=4, min_width=240, elem_id="test-path",
         )  # fmt: skip
         read = gr.Button("Read it", scale=1, min_width=100, elem_id="read-path")
         drawn = gr.Button("Try it with a demo set", scale=1, min_width=240, elem_id="demo")
@@ -100,24 +101,19 @@ def _lay_out() -> Parts:
         progress = gr.HTML(elem_id="reading-progress")
         cancel = gr.Button("Cancel", visible=False, scale=0, min_width=100, elem_id="cancel-reading")
     overview, split, said = gr.HTML(elem_id="overview"), gr.HTML(elem_id="split"), gr.HTML(elem_id="notes")
-    fraction = gr.Slider(
-        5, 50, DEFAULT_SHARE, step=5, label="Test photos, % of each class", elem_id="test-fraction", visible=False,
-        buttons=[],
-    )  # fmt: skip
+    fraction = division.fraction_slider()
     with gr.Accordion("Change the photos or how they are split", open=False, visible=False, elem_id="change") as change:
-        seed = gr.Number(
-            0, precision=0, minimum=0, label="Seed of the split", elem_id="split-seed",
-            info="Another seed draws other photos for validation, and for test where the folder has no test photos.",
-        )  # fmt: skip
+        seed, by = division.seed_and_by()
         mode = gr.Radio([REPLACE, ADD], value=REPLACE, label="What comes next will", elem_id="mode")
         with gr.Row(equal_height=True):
             chosen = gr.Dropdown([], label="A class to take out", elem_id="class-out", scale=3)
             take_out = gr.Button("Take it out", scale=1, min_width=120, elem_id="take-out")
             forget = gr.Button("Remove all photos", scale=1, min_width=160, elem_id="forget")
+    where = division.build()
     go_on = gr.Button("Next: train on these photos", variant="primary", interactive=False, elem_id="to-train")
     return Parts(
-        zone, path, read, drawn, progress, cancel, overview, split, said, fraction, change, seed, mode, chosen,
-        take_out, forget, go_on,
+        zone, path, test, read, drawn, progress, cancel, overview, split, said, fraction, change, seed, by, mode,
+        chosen, take_out, forget, where, go_on,
     )  # fmt: skip
 
 
@@ -138,15 +134,15 @@ def _wire_reading(p: Parts, mine: Mine) -> None:
     def from_zone(value: Any, name: str, mode: str, request: gr.Request) -> Iterator[list[Any]]:
         yield from follow(lambda report: _scan_upload(value, report), name, mode, request)
 
-    def from_path(typed: str, name: str, mode: str, request: gr.Request) -> Iterator[list[Any]]:
-        yield from follow(lambda report: _scan_path(typed, report), name, mode, request)
+    def from_path(typed: str, test: str, name: str, mode: str, request: gr.Request) -> Iterator[list[Any]]:
+        yield from follow(lambda report: _scan_path(typed, test, report), name, mode, request)
 
     def from_demo(name: str, mode: str, request: gr.Request) -> Iterator[list[Any]]:
         yield from follow(_scan_demo, name, mode, request)
 
     p.zone.upload(from_zone, [p.zone, mine.dataset, p.mode], outputs, show_progress="hidden")
-    for event in (p.read.click, p.path.submit):
-        event(from_path, [p.path, mine.dataset, p.mode], outputs, show_progress="hidden")
+    for event in (p.read.click, p.path.submit, p.test.submit):
+        event(from_path, [p.path, p.test, mine.dataset, p.mode], outputs, show_progress="hidden")
     p.drawn.click(from_demo, [mine.dataset, p.mode], outputs, show_progress="hidden")
     p.cancel.click(_reading.cancel, None, None, queue=False)
 
@@ -161,11 +157,11 @@ def _scan_demo(report: Report) -> Dataset:
     return datasets.scan(demo.make(workspace.home()), report=report, shown_as="Drawn demo set")
 
 
-def _scan_path(typed: str, report: Report) -> Dataset:
-    path = (typed or "").strip().strip("\"'")
+def _scan_path(typed: str, typed_test: str, report: Report) -> Dataset:
+    path, test = ((text or "").strip().strip("\"'") for text in (typed, typed_test))
     if not path:
         raise DataError("No path is typed. Type the path of a folder with one sub-folder per class.")
-    return datasets.scan(workspace.expand(path), report=report)
+    return datasets.scan(workspace.expand(path), workspace.expand(test) if test else None, report=report)
 
 
 def _scan_upload(value: Any, report: Report) -> Dataset:
@@ -208,21 +204,6 @@ def _class_row(found: Dataset, name: str, members: list[int], most: int) -> str:
         f'<div class="tl-count">{pieces.count(len(members), "photo")} · {share}</div>'
         f'<div class="tl-thumbs">{photos}</div></div>'
     )
-
-
-def split_bar(found: Dataset | None, percent_test: float, seed: int) -> str:
-    """How many photos learn, choose and score, as HTML."""
-    if found is None:
-        return ""
-    try:
-        split = found.split(percent_test / 100, Plan.validation_fraction, seed)
-    except DataError as error:
-        return pieces.notice("error", str(error))
-    parts = [("train", len(split.train)), ("validation", len(split.validation)), ("test", len(split.test))]
-    bars = "".join(f'<div class="tl-{name}" style="flex:{n}"></div>' for name, n in parts)
-    words = "".join(f'<span class="tl-key tl-{name}">{n} {name}</span>' for name, n in parts)
-    why = "Learns from train, chooses on validation, and is scored on test photos, which take part in no choice."
-    return f'<div class="tl-split">{bars}</div><div class="tl-keys">{words}<span>{why}</span></div>'
 
 
 def _skipped(found: Dataset) -> str:
