@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from tlapp import dataset as datasets
-from tlapp import demo, workspace
+from tlapp import decisions, demo, workspace
 from tlapp.dataset import Dataset
 from tlapp.errors import DataError, printable
 from tlapp.plan import Plan
 from tlapp.tasks import Report, Task
-from tlapp.ui import pieces, shelf
+from tlapp.ui import audit, pieces, shelf
 from tlapp.ui.drop import drop_zone, gather
 from tlapp.ui.frame import QUIET, Mine, Step, Tab, Waiting
 from tlapp.ui.serve import uploads_folder
@@ -43,6 +43,7 @@ class Parts(NamedTuple):
     chosen: gr.Dropdown
     take_out: gr.Button
     forget: gr.Button
+    check: audit.Panel
     go_on: gr.Button
 
 
@@ -52,19 +53,24 @@ def build(mine: Mine) -> Tab:
     _wire_reading(p, mine)
 
     @pieces.guarded
-    def refresh(name: str) -> list[Any]:
+    def refresh(name: str, share: float, number: float | None, known: str | None) -> list[Any]:
         found = shelf.dataset(name)
+        original = (found.original or found.id) if found else None
+        is_known = original is not None and original == known  # a decision leaves the split as the person set it
+        if not is_known:
+            share, number = DEFAULT_SHARE, 0
         own_split = found is not None and any(photo.side == "test" for photo in found.photos)
         classes = [(printable(c), str(i)) for i, c in enumerate(found.classes)] if found else []
         return [
             pieces.notice("warn", GONE) if name and found is None else describe(found),
-            split_bar(found, DEFAULT_SHARE, 0),
+            split_bar(found, share, int(number or 0)),
             notes(found),
-            gr.Slider(value=DEFAULT_SHARE, visible=found is not None and not own_split),
-            0,
+            gr.skip() if is_known else gr.Slider(value=share, visible=found is not None and not own_split),
+            gr.skip() if is_known else 0,
             gr.Accordion(visible=found is not None),
             gr.Dropdown(classes, value=None),
             gr.Button(interactive=found is not None),
+            original,
         ]
 
     @pieces.guarded
@@ -76,15 +82,18 @@ def build(mine: Mine) -> Tab:
         found = shelf.dataset(name)
         if found is None or index is None:
             raise DataError("No class is chosen. Choose the class to take out.")
-        return datasets.combine([found], without=[found.classes[int(index)]]).id
+        return decisions.combine([found], without=[found.classes[int(index)]]).id
 
     p.take_out.click(remove_class, [mine.dataset, p.chosen], mine.dataset, queue=False)
     p.forget.click(lambda: "", None, mine.dataset, queue=False)
     for control in (p.fraction, p.seed):
         control.input(show_split, [mine.dataset, p.fraction, p.seed], p.split, **QUIET)
-    outputs = [p.overview, p.split, p.notes, p.fraction, p.seed, p.change, p.chosen, p.go_on]
+    original = gr.State(None)
+    outputs = [p.overview, p.split, p.notes, p.fraction, p.seed, p.change, p.chosen, p.go_on, original]
+    refreshes = Step(refresh, [mine.dataset, p.fraction, p.seed, original], outputs)
+    checks = audit.wire(p.check, mine, p.fraction, p.seed)
     fields = {"test_fraction": p.fraction, "split_seed": p.seed}
-    return Tab([Step(refresh, mine.dataset, outputs)], [mine.dataset], p.go_on, fields)
+    return Tab([refreshes, checks], [mine.dataset], p.go_on, fields)
 
 
 def _lay_out() -> Parts:
@@ -114,10 +123,11 @@ def _lay_out() -> Parts:
             chosen = gr.Dropdown([], label="A class to take out", elem_id="class-out", scale=3)
             take_out = gr.Button("Take it out", scale=1, min_width=120, elem_id="take-out")
             forget = gr.Button("Remove all photos", scale=1, min_width=160, elem_id="forget")
+    check = audit.build()
     go_on = gr.Button("Next: train on these photos", variant="primary", interactive=False, elem_id="to-train")
     return Parts(
         zone, path, read, drawn, progress, cancel, overview, split, said, fraction, change, seed, mode, chosen,
-        take_out, forget, go_on,
+        take_out, forget, check, go_on,
     )  # fmt: skip
 
 
@@ -130,7 +140,7 @@ def _wire_reading(p: Parts, mine: Mine) -> None:
 
         def work_and_add(report: Report) -> Dataset:
             found = work(report)
-            return datasets.combine([old, found]) if old else found
+            return decisions.combine([old, found]) if old else found
 
         for told in _reading.follow(request, work_and_add, _so_far):
             yield [told.answer.id if told.answer else gr.skip(), told.words, gr.Button(visible=not told.over)]
