@@ -15,8 +15,8 @@ ORDER = [
     "augment|backbones", "speed", "features", "lbfgs", "heads", "crossval", "sampling", "pool", "forecast", "audit",
     "optimizers", "train", "recipe", "estimate", "evaluate", "tune", "runs", "figures", "predict", "scoring",
     "fetching", "sitting", "jobs", "ui.pieces", "ui.frame", "ui.curve", "ui.guard", "ui.serve", "ui.drop", "ui.shelf",
-    "ui.form", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.data|ui.train|ui.live|ui.results|ui.test",
-    "ui.app", "ui", "terminal", "commands", "cli",
+    "ui.form", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings", "ui.audit",
+    "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "terminal", "commands", "cli",
 ]  # fmt: skip
 RANK = {name: i for i, names in enumerate(ORDER) for name in names.split("|")}
 WITH_TORCH = {

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from tlapp import catalog, jobs, plan
+from tlapp import catalog, jobs, plan, runs, workspace
 from tlapp.dataset import Dataset
-from tlapp.errors import UserError
+from tlapp.errors import RunError, UserError
 from tlapp.tasks import Report, Task
-from tlapp.ui import data, live, pieces, results, shelf, test, train
+from tlapp.ui import audit, data, live, pieces, results, shelf, test, train
 from tlapp.ui.frame import QUIET, Mine, Step, Tab, Top, mine, top
 
 SWITCH_THEME = "() => localStorage.setItem('tlapp-dark', document.body.classList.toggle('dark'))"
@@ -79,6 +80,7 @@ def build_app() -> gr.Blocks:
             button.click(lambda name=name: gr.Tabs(selected=name), None, tabs, **QUIET)
         page.load(_device, None, device, **QUIET).then(_measure, None, None, **QUIET)
         page.load(None, js=KEEP_THEME)
+        page.load(None, js=audit.KEYS)
         theme.click(None, js=SWITCH_THEME)
     for function in page.fns.values():
         function.api_visibility = "private"
@@ -111,12 +113,26 @@ def _ways(data_tab: Tab, live_tab: Tab, tops: list[Top]) -> list[tuple[Any, str]
 def _start_instant(dataset: str) -> Any:
     """Make the instant model of photos that have none yet, in the background; this browser then looks at its run."""
     found = shelf.dataset(dataset)
-    if found is None or shelf.instant(found, plan.instant(found)) is not None:
+    if found is None:
+        return gr.skip()
+    _stop_older(found)
+    if shelf.instant(found, plan.instant(found)) is not None:
         return gr.skip()
     try:
         return jobs.start(found, plan.instant(found)).id
     except UserError:  # what hinders it is said where the person trains
         return gr.skip()
+
+
+def _stop_older(found: Dataset) -> None:
+    """Stop instant runs on the same photos as they stood before the last decision: nobody waits for them any more."""
+    for run in runs.all_runs(workspace.home()):
+        with contextlib.suppress(RunError):
+            if not run.is_live() or not run.plan.is_instant or run.dataset_folder == found.folder:
+                continue
+            other = shelf.dataset_of(run)
+            if other and (other.original or other.id) == (found.original or found.id):
+                jobs.stop(run)
 
 
 @pieces.guarded

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from tlapp import dataset as datasets
-from tlapp import demo, workspace
+from tlapp import decisions, demo, workspace
 from tlapp.dataset import Dataset
 from tlapp.errors import DataError, printable
 from tlapp.tasks import Report, Task
-from tlapp.ui import division, pieces, shelf
+from tlapp.ui import audit, division, pieces, shelf
 from tlapp.ui.drop import drop_zone, gather
 from tlapp.ui.frame import Mine, Step, Tab, Waiting
 from tlapp.ui.serve import uploads_folder
@@ -44,6 +44,7 @@ class Parts(NamedTuple):
     take_out: gr.Button
     forget: gr.Button
     where: division.Panel
+    check: audit.Panel
     go_on: gr.Button
 
 
@@ -53,9 +54,11 @@ def build(mine: Mine) -> Tab:
     _wire_reading(p, mine)
 
     @pieces.guarded
-    def refresh(name: str, is_open: bool) -> list[Any]:
+    def refresh(name: str, share: float, number: float | None, by: str, known: str | None, is_open: bool) -> list[Any]:
         found = shelf.dataset(name)
-        values, shown = division.start(found, is_open)
+        original = (found.original or found.id) if found else None
+        is_known = original is not None and original == known  # a decision leaves the split as the person set it
+        values, shown = division.start(found, is_open, (share, number, by) if is_known else None)
         classes = [(printable(c), str(i)) for i, c in enumerate(found.classes)] if found else []
         return [
             pieces.notice("warn", GONE) if name and found is None else describe(found),
@@ -63,6 +66,7 @@ def build(mine: Mine) -> Tab:
             gr.Accordion(visible=found is not None),
             gr.Dropdown(classes, value=None),
             gr.Button(interactive=found is not None),
+            original,
             *values,
             *shown,
         ]
@@ -72,16 +76,18 @@ def build(mine: Mine) -> Tab:
         found = shelf.dataset(name)
         if found is None or index is None:
             raise DataError("No class is chosen. Choose the class to take out.")
-        return datasets.combine([found], without=[found.classes[int(index)]]).id
+        return decisions.combine([found], without=[found.classes[int(index)]]).id
 
     p.take_out.click(remove_class, [mine.dataset, p.chosen], mine.dataset, queue=False)
     p.forget.click(lambda: "", None, mine.dataset, queue=False)
     controls = division.Controls(p.fraction, p.seed, p.by)
     division.wire(p.where, mine.dataset, controls, p.split)
     divided = [*controls, p.split, p.where.shown, p.where.download, p.where.where]
-    outputs = [p.overview, p.notes, p.change, p.chosen, p.go_on, *divided]
-    refreshes = Step(refresh, [mine.dataset, p.where.is_open], outputs)
-    return Tab([refreshes], [mine.dataset], p.go_on, controls._asdict())
+    original = gr.State(None)
+    outputs = [p.overview, p.notes, p.change, p.chosen, p.go_on, original, *divided]
+    refreshes = Step(refresh, [mine.dataset, *controls, original, p.where.is_open], outputs)
+    checks = audit.wire(p.check, mine, list(controls))
+    return Tab([refreshes, checks], [mine.dataset], p.go_on, controls._asdict())
 
 
 def _lay_out() -> Parts:
@@ -110,10 +116,11 @@ def _lay_out() -> Parts:
             take_out = gr.Button("Take it out", scale=1, min_width=120, elem_id="take-out")
             forget = gr.Button("Remove all photos", scale=1, min_width=160, elem_id="forget")
     where = division.build()
+    check = audit.build()
     go_on = gr.Button("Next: train on these photos", variant="primary", interactive=False, elem_id="to-train")
     return Parts(
         zone, path, test, read, drawn, progress, cancel, overview, split, said, fraction, change, seed, by, mode,
-        chosen, take_out, forget, where, go_on,
+        chosen, take_out, forget, where, check, go_on,
     )  # fmt: skip
 
 
@@ -126,7 +133,7 @@ def _wire_reading(p: Parts, mine: Mine) -> None:
 
         def work_and_add(report: Report) -> Dataset:
             found = work(report)
-            return datasets.combine([old, found]) if old else found
+            return decisions.combine([old, found]) if old else found
 
         for told in _reading.follow(request, work_and_add, _so_far):
             yield [told.answer.id if told.answer else gr.skip(), told.words, gr.Button(visible=not told.over)]

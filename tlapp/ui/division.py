@@ -109,13 +109,20 @@ def show(found: Dataset | None, share: float, seed: float | None, by: str, is_op
     return [_bar(split), photos(found, split, by), gr.DownloadButton(value=str(_file(found, split)), visible=True)]
 
 
-def start(found: Dataset | None, is_open: bool) -> tuple[list[Any], list[Any]]:
-    """What new photos begin with: values of the controls; of the bar, the panel's HTML, button and accordion."""
+def start(
+    found: Dataset | None, is_open: bool, stands: tuple[float, float | None, str] | None = None
+) -> tuple[list[Any], list[Any]]:
+    """What photos begin with: values of the controls; of the bar, the panel's HTML, button and accordion.
+
+    `stands`: where the controls stand and are to stay.
+    """
     own_test = found is not None and any(photo.side == "test" for photo in found.photos)
     has_folders = found is not None and any(found.subfolders)
     slider = gr.Slider(value=DEFAULT_SHARE, visible=found is not None and not own_test)
-    shown = show(found, DEFAULT_SHARE, 0, "photo", is_open)
-    return [slider, 0, gr.Radio(value="photo", visible=has_folders)], [*shown, gr.Accordion(visible=found is not None)]
+    values = [gr.skip()] * 3 if stands else [slider, 0, gr.Radio(value="photo", visible=has_folders)]
+    share, seed, by = stands or (DEFAULT_SHARE, 0, "photo")
+    shown = show(found, share, seed, by, is_open)
+    return values, [*shown, gr.Accordion(visible=found is not None)]
 
 
 def parts(split: Split) -> dict[str, np.ndarray]:

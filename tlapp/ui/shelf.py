@@ -122,7 +122,7 @@ def instant(dataset: Dataset, plan: Plan) -> Run | None:
         with contextlib.suppress(RunError):
             header = run.header()
             is_it = header["dataset"] == dataset.id and _seeded(run.plan) == _seeded(plan)
-            if is_it and (run.has_model() or run.is_live()):
+            if is_it and (run.has_model() or (run.is_live() and not run.stop_asked())):
                 return run
     return None
 
@@ -134,14 +134,14 @@ def _seeded(plan: Plan) -> Plan:
 
 def may_be_timed(backbone: str, device: str) -> bool:
     """Whether this backbone's speed is known, or no instant run lives beside which it would come out slow."""
-    if not _makes_instant():
+    if not makes_instant():
         return True
     from tlapp import speed
 
     return speed.is_measured(catalog.get(backbone), device)
 
 
-def _makes_instant() -> bool:
+def makes_instant() -> bool:
     """Whether the run that trains now makes an instant model."""
     run = live()
     try:
@@ -171,6 +171,18 @@ def _thumbnail(folder: Path, index: int, side: int) -> str:
 def thumbnail(dataset: Dataset, index: int, side: int = 112) -> str:
     """A square picture of one photo as a data URI."""
     return _thumbnail(dataset.folder, index, side)
+
+
+@functools.lru_cache(maxsize=512)
+def _whole(folder: Path, index: int, most: int) -> str:
+    picture = Image.fromarray(_dataset(folder).pixels(index))
+    picture.thumbnail((most, most), Image.Resampling.BICUBIC)
+    return data_uri(np.asarray(picture))
+
+
+def whole(dataset: Dataset, index: int, most: int) -> str:
+    """A picture of all of one photo as a data URI, its longer side `most` pixels at most."""
+    return _whole(dataset.folder, index, most)
 
 
 def data_uri(pixels: np.ndarray, side: int | None = None) -> str:

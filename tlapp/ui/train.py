@@ -127,7 +127,10 @@ def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
     def refresh(dataset: str, known: str | None) -> list[Any]:
         if dataset == known:  # the page's opening may be slower than photos: what is set by now stays
             return [gr.skip()] * len(filled)
+        now, before = shelf.dataset(dataset), shelf.dataset(known)
         wait = pieces.notice("info", "Working out how long it takes.")  # the first time takes a moment
+        if now and before and (now.original or now.id) == (before.original or before.id):  # a decision about photos
+            return [*[gr.skip()] * (len(filled) - 3), gr.Button("Train", interactive=False), wait, dataset]
         return [form.AUTO, 0, *_suggest(p, dataset), "", "", gr.Button("Train", interactive=False), wait, dataset]
 
     refreshes = Step(pieces.guarded(refresh), [mine.dataset, suited], filled)

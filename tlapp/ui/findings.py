@@ -1,0 +1,397 @@
+"""What the audit found, in sentences and pictures, each with the decisions that would settle it.
+
+Knows reports, datasets and decisions; knows no widgets. Every name goes through `pieces.text`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tlapp import catalog, decisions
+from tlapp.dataset import Dataset, Split
+from tlapp.decisions import EXCLUDE, RELABEL, TOGETHER, Decision
+from tlapp.errors import DataError
+from tlapp.photos import Photo
+from tlapp.plan import Plan
+from tlapp.ui import pieces, shelf
+
+if TYPE_CHECKING:
+    from tlapp.audit import Report, Suspect
+
+MOST = 12
+SIDE = 96
+KINDS = ("near", "leaks", "outliers", "small", "blurred", "dark", "bright", "cropped", "shortcuts")
+WHAT_IT_LOOKS_FOR = "near copies, wrong labels, photos that show little or are unlike all others, and shortcuts"
+LOPSIDED = 3
+"""Photos of the largest class for one of the smallest from which on suggested plans weight classes."""
+
+
+class Finding(NamedTuple):
+    """One section: its title, a sentence, pictures as HTML; what its button says, and what that decides."""
+
+    title: str
+    words: str
+    body: str
+    act: str = ""
+    new: tuple[Decision, ...] = ()
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a person looks at: the photos as they were read, those that follow from the decisions, and the report.
+
+    `share`, `seed`, `by`: test photos in per cent, and how they are drawn.
+    """
+
+    base: Dataset
+    current: Dataset
+    report: Report | None
+    noted: list[Decision]
+    share: float
+    seed: int
+    by: str
+
+    @cached_property
+    def labelled(self) -> dict[str, Decision]:
+        """What was decided about labels, by the photos' digits, else by their names."""
+        return {d.photo or d.file: d for d in self.noted if d.kind != TOGETHER}
+
+    def label_decision(self, photo: Photo) -> Decision | None:
+        """What was decided about this photo's label."""
+        digits = decisions.about(photo, EXCLUDE).photo
+        return self.labelled.get(digits) or self.labelled.get(photo.name)
+
+    @cached_property
+    def kept(self) -> list[int]:
+        """Photos of `base` that the current dataset has, in its order."""
+        at = {photo.offset: i for i, photo in enumerate(self.base.photos)}
+        return [at[photo.offset] for photo in self.current.photos if photo.offset in at]
+
+    @cached_property
+    def given(self) -> bool:
+        """Whether folders say which photos are for testing."""
+        return any(photo.side == "test" for photo in self.base.photos)
+
+    @cached_property
+    def tested(self) -> frozenset[int]:
+        """Test photos, by their index in `base`."""
+        try:
+            split = self.current.split(self.share / 100, Plan.validation_fraction, self.seed, self.by)
+        except DataError:
+            return frozenset()
+        return frozenset(np.array(self.kept)[split.test].tolist())
+
+    @cached_property
+    def waiting(self) -> list[Suspect]:
+        """Contradicted labels about which nothing was decided yet, worst first."""
+        return [s for s in self.contradicted if not self.label_decision(self.base.photos[s.index])]
+
+    @cached_property
+    def contradicted(self) -> list[Suspect]:
+        """All contradicted labels, worst first."""
+        return self.report.contradicted() if self.report else []
+
+    @cached_property
+    def last(self) -> Decision | None:
+        """The newest decision about a contradicted label."""
+        photos = [self.base.photos[s.index] for s in self.contradicted]
+        about = {id(decision) for photo in photos if (decision := self.label_decision(photo))}
+        return next((d for d in reversed(self.noted) if id(d) in about), None)
+
+    def is_done(self, new: Iterable[Decision]) -> bool:
+        """Whether these decisions stand."""
+        standing = {(d.photo, d.kind) for d in self.noted}
+        return all((d.photo, d.kind) in standing for d in new)
+
+
+def found(look: Look) -> dict[str, Finding]:
+    """Sections by kind, in the order of `KINDS`; those with nothing to say are left out."""
+    report = look.report
+    if report is None:
+        return {}
+    flaws = report.flaws
+    sections = {
+        "near": _near(look, report),
+        "leaks": _leaks(look, report),
+        "outliers": _out(look, report.outliers, "Unlike all others", "far from every other photo. Not a photo of any "
+                         "class, perhaps; or a rare case of which a few more would help."),
+        "small": _out(look, flaws.small, "Very small", "so small that the network sees them blown up."),
+        "blurred": _out(look, flaws.blurred, "Blurred", "with hardly an edge in focus."),
+        "dark": _out(look, flaws.dark, "Very dark", "almost black."),
+        "bright": _out(look, flaws.bright, "Very bright", "almost white."),
+        "cropped": _cropped(look, report),
+        "shortcuts": _shortcuts(report),
+    }  # fmt: skip
+    return {kind: section for kind, section in sections.items() if section}
+
+
+def section(look: Look, finding: Finding) -> str:
+    """A finding as HTML, without its button."""
+    return f"<h3>{pieces.text(finding.title)}</h3><p>{words(finding.words)}</p>{finding.body}"
+
+
+def words(sentence: str) -> str:
+    """Escaped; names between backquotes in code's letters."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", pieces.text(sentence))
+
+
+def name(text: str, most: int = 40) -> str:
+    """A class name that fits a button."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def verdict(look: Look, sections: dict[str, Finding]) -> str:
+    """The report's first sentence, as HTML."""
+    assert look.report
+    n = len(look.base.photos)
+    took = f"{pieces.count(n, 'photo')} looked at in {look.report.seconds:.0f} s."
+    if sections or look.contradicted:
+        titles = [section.title.lower() for section in sections.values()]
+        if look.contradicted:
+            titles.append("labels that the other photos contradict")
+        listed = titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
+        return f"<p>{pieces.text(took)} To decide on: {pieces.text(listed)}.</p>"
+    return pieces.notice(
+        "info",
+        f"{took} Nothing was found that would spoil your model: no near copies, no contradicted labels, no photos that "
+        "show little or are unlike the others, no shortcuts.",
+    )
+
+
+def lopsided(dataset: Dataset) -> str:
+    """What is done where a class has far more photos than another, as HTML."""
+    counts = np.zeros(len(dataset.classes), dtype=int)
+    np.add.at(counts, [photo.label for photo in dataset.photos if photo.side != "test"], 1)
+    most, least = int(counts.argmax()), int(counts.argmin())
+    if not counts[least] or counts[most] < LOPSIDED * counts[least]:
+        return ""
+    return pieces.notice(
+        "warn",
+        f"`{dataset.classes[most]}` has {counts[most] / counts[least]:.0f} times as many photos as "
+        f"`{dataset.classes[least]}`. The trainer weights classes so that each counts the same (Class weighting in "
+        f"2 Train); more photos of `{dataset.classes[least]}` help more.",
+    )
+
+
+def ahead(report: Report) -> str:
+    """What more photos would bring, as HTML."""
+    points = report.curve.points
+    if not points:
+        return ""
+    from tlapp.forecast import MORE
+
+    last = points[-1]
+    now = f"{pieces.percent(last.accuracy)} ({100 * last.low:.0f} to {100 * last.high:.0f} %)"
+    if report.curve.ahead:
+        then = pieces.percent(report.curve.ahead.accuracy)
+        said = f"{MORE} more photos of each class would bring about {then}, from {now}."
+        if report.curve.ahead.accuracy <= last.high:
+            said += " That is within what chance allows: more photos alone may change little."
+    else:
+        said = f"About {now} now. The classes are too small to say what more photos would bring."
+    rows = [[p.per_class, pieces.percent(p.accuracy), f"{100 * p.low:.0f} to {100 * p.high:.0f} %"] for p in points]
+    caption = "Measured with the instant model's kind of head on photos held out, test photos included."
+    table = pieces.table(["Photos of each class", "Right", "95 % interval"], rows, caption)
+    return (
+        f"<h3>What to shoot next</h3><p>{pieces.text(said)}</p>"
+        f'<details class="tl-details"><summary>How accuracy rose with photos</summary>{table}</details>'
+    )
+
+
+def suspect(look: Look, one: Suspect) -> str:
+    """A contradicted label, large, as HTML."""
+    photo, classes = look.base.photos[one.index], look.base.classes
+    label, other = classes[one.label], classes[one.suggested]
+    place = len(look.contradicted) - len(look.waiting) + 1
+    source = shelf.whole(look.base, one.index, 320)
+    side = "A test photo: if its label is wrong, so is the score." if one.index in look.tested else "Not a test photo."
+    return (
+        f'<div class="tl-suspect"><img src="{source}" alt="{pieces.text(f"{photo.name}, labelled {label}")}">'
+        f'<div><p class="tl-place">{place} of {len(look.contradicted)}</p>'
+        f"<p>{words(f'Labelled `{label}`; the other photos say `{other}` (score {pieces.percent(one.score)}).')}</p>"
+        f'<p class="tl-hint">{pieces.text(side)}</p><p class="tl-file">{pieces.text(photo.name)}</p></div></div>'
+    )
+
+
+def _exclude(look: Look, indices: Iterable[int]) -> tuple[Decision, ...]:
+    """Leave these out, but for those to which the person gave another class."""
+    photos = [look.base.photos[i] for i in indices]
+    decided = [(photo, look.label_decision(photo)) for photo in photos]
+    return tuple(decisions.about(photo, EXCLUDE) for photo, d in decided if not d or d.kind != RELABEL)
+
+
+def _near(look: Look, report: Report) -> Finding | None:
+    groups = sorted(report.near, key=len, reverse=True)
+    if not groups:
+        return None
+    labels = look.base.labels
+    mixed = sum(len(set(labels[list(members)])) > 1 for members in groups)
+    out = []
+    for members in groups:
+        first: set[int] = set()
+        for i in sorted(members, key=lambda i: look.base.photos[i].side != "test"):
+            if int(labels[i]) in first:
+                out.append(i)
+            first.add(int(labels[i]))
+    said = f"{pieces.count(len(groups), 'group')} of photos that show almost the same. They count several times over."
+    if mixed:
+        said += (
+            f" {pieces.count(mixed, 'group')} {'holds' if mixed == 1 else 'hold'} photos of more than one class, of "
+            "which one label is probably wrong; of these, one of each class stays."
+        )
+    new = _exclude(look, out)
+    return Finding("Near copies", said, _groups(look, groups), f"Leave out the copies ({len(new)})" if new else "", new)
+
+
+def _leaks(look: Look, report: Report) -> Finding | None:
+    if look.given:
+        torn = _torn(look, report, look.base.photos, frozenset(range(len(look.base.photos))), {
+            i for i, photo in enumerate(look.base.photos) if photo.side == "test"
+        })  # fmt: skip
+        if not torn:
+            return None
+        tests = {i for i, photo in enumerate(look.base.photos) if photo.side == "test"}
+        new = _exclude(look, [i for members in torn for i in members if i not in tests])
+        said = f"{_groups_stand(len(torn))} The score then rewards memory. Your folders say which are test photos."
+        act = f"Leave out the copies that are no test photos ({len(new)})" if new else ""
+        return Finding("Copies among the test photos", said, _groups(look, torn), act, new)
+    new = tuple(
+        decisions.about(photo, TOGETHER, f"near {decisions.about(look.base.photos[members[0]], TOGETHER).photo}")
+        for members in report.near
+        for photo in (look.base.photos[i] for i in members)
+    )
+    torn = _torn(look, report, look.base.photos, frozenset(look.kept), look.tested)
+    before = torn or _torn(look, report, look.base.photos, frozenset(range(len(look.base.photos))), _drawn(look))
+    if not before:
+        return None
+    settled = look.is_done(new)
+    said = (
+        "All near copies are kept on one side: a test photo has no copy to learn from."
+        if settled
+        else f"{_groups_stand(len(torn))} The score then rewards memory."
+        if torn
+        else "None is on both sides any more, as the photos now stand."
+    )
+    return Finding(
+        "Copies among the test photos", said, _groups(look, before), "Keep near copies on one side" if new else "", new
+    )
+
+
+def _groups_stand(n: int) -> str:
+    what = "group of near copies has" if n == 1 else "groups of near copies have"
+    return f"{n} {what} members both among the test photos and among those that the network learns from."
+
+
+def _drawn(look: Look) -> frozenset[int]:
+    try:
+        return frozenset(look.base.split(look.share / 100, Plan.validation_fraction, look.seed, look.by).test.tolist())
+    except DataError:
+        return frozenset()
+
+
+def _torn(
+    look: Look, report: Report, photos: Sequence[Photo], kept: frozenset[int], tests: Iterable[int]
+) -> list[tuple[int, ...]]:
+    """Groups on both sides, of those photos that are kept."""
+    from tlapp import audit
+
+    tested, none = frozenset(tests), np.arange(0)
+    found = []
+    for members in audit.leaks(look.base, report, Split(none, none, np.array(sorted(tested), dtype=np.int64))):
+        left = tuple(i for i in members if i in kept)
+        if 0 < len(tested.intersection(left)) < len(left):
+            found.append(left)
+    return found
+
+
+def _out(look: Look, indices: Sequence[int], title: str, why: str) -> Finding | None:
+    if not indices:
+        return None
+    new = _exclude(look, indices)
+    said = f"{pieces.count(len(indices), 'photo')}, {why}"
+    act = f"Leave {'it' if len(new) == 1 else 'these'} out ({len(new)})" if new else ""
+    return Finding(title, said, _photos(look, indices), act, new)
+
+
+def _cropped(look: Look, report: Report) -> Finding | None:
+    cut = report.flaws.cropped
+    if not cut:
+        return None
+    crop = catalog.get(catalog.INCLUDED).crop
+    said = (
+        f"The network looks at squares ({crop} x {crop} pixels), so the ends of "
+        f"{pieces.count(len(cut), 'long photo')} are cut off, shaded here. If what matters is in there, choose “show "
+        "all of it” under “How a photo fills the square” in 2 Train."
+    )
+    shown = "".join(_long(look, i, lost) for i, lost in cut[:MOST])
+    return Finding("Ends cut off", said, f'<div class="tl-longs">{shown}</div>{_more(len(cut), MOST)}')
+
+
+def _long(look: Look, index: int, lost: float) -> str:
+    photo = look.base.photos[index]
+    way = "to right" if photo.width > photo.height else "to bottom"
+    what = f"{look.base.classes[photo.label]}: {photo.name}, {pieces.percent(lost)} cut off"
+    return (
+        f'<figure class="tl-long" style="--cut:{50 * lost:.1f}%;--way:{way}">'
+        f'<img src="{shelf.whole(look.base, index, 240)}" alt="{pieces.text(what)}"></figure>'
+    )
+
+
+def _shortcuts(report: Report) -> Finding | None:
+    if not report.shortcuts:
+        return None
+    from tlapp.shortcuts import CHANCE
+
+    rows = "".join(
+        f"<li>{words(f'`{s.class_name}` are told apart by {s.feature} alone: {pieces.percent(s.accuracy)}, where ')}"
+        f"guessing gives {pieces.percent(CHANCE)}.</li>"
+        for s in report.shortcuts[:MOST]
+    )
+    said = (
+        "A network may learn these instead of what the photos show, and fail on photos taken elsewhere. Take photos of "
+        "all classes in the same way: same camera, place, light and format. Test on photos from somewhere else."
+    )
+    return Finding("Shortcuts", said, f'<ul class="tl-list">{rows}</ul>{_more(len(report.shortcuts), MOST)}')
+
+
+def _groups(look: Look, groups: Sequence[Sequence[int]]) -> str:
+    """Groups of thumbnails, as many as `MOST` photos make."""
+    shown, left, hidden = "", MOST, 0
+    for members in groups:
+        if left < 2:
+            hidden += 1
+            continue
+        some = members[: min(left, 6)]
+        left -= len(some)
+        more = f'<span class="tl-hint">and {len(members) - len(some)} more</span>' if len(some) < len(members) else ""
+        shown += f'<div class="tl-group">{"".join(_photo(look, i) for i in some)}{more}</div>'
+    rest = f'<p class="tl-hint">and {pieces.count(hidden, "more group")}</p>' if hidden else ""
+    return f'<div class="tl-groups">{shown}</div>{rest}'
+
+
+def _photos(look: Look, indices: Sequence[int]) -> str:
+    shown = "".join(_photo(look, i) for i in indices[:MOST])
+    return f'<div class="tl-found">{shown}</div>{_more(len(indices), MOST)}'
+
+
+def _more(n: int, most: int) -> str:
+    return f'<p class="tl-hint">and {n - most} more</p>' if n > most else ""
+
+
+def _photo(look: Look, index: int) -> str:
+    photo = look.base.photos[index]
+    label, decided = look.base.classes[photo.label], look.label_decision(photo)
+    is_out = bool(decided and decided.kind == EXCLUDE)
+    now = decided.value if decided and decided.kind == RELABEL else label
+    state = "left out" if is_out else f"{now}, test" if index in look.tested else now
+    picture = pieces.picture(
+        shelf.thumbnail(look.base, index, SIDE), f"{label}: {photo.name}", f'<span title="{pieces.text(photo.name)}">'
+        f"{pieces.text(state)}</span>"
+    )  # fmt: skip
+    return f'<div class="tl-one{" tl-out" if is_out else ""}">{picture}</div>'
