@@ -204,3 +204,13 @@ def test_the_list_is_a_table_that_labels_reads(tmp_path, home):
     text = division.to_csv(data, data.split())
     assert text.splitlines()[0] == "file,label,split"
     assert text == tables.to_csv(csv.reader(text.splitlines()))
+
+
+def test_names_of_photos_classes_and_sub_folders_are_shown_literally(tmp_path, home):
+    names = ["<img src=x onerror=alert(1)>", "<script>alert(1)<script>"]
+    root = fill(tmp_path / "photos", {f"{c}/<b>{d}": 3 for c in names for d in range(4)})
+    data = scan(root, home=home)
+    text = division.photos(data, data.split(by="folder"), "folder")
+    assert set(re.findall(r"<(\w+)", text)) == {"p", "section", "h3", "div", "figure", "img", "figcaption", "span"}
+    assert text.count("<img") == len(data.photos)
+    assert "sub-folder &lt;b&gt;0" in text
