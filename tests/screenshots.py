@@ -43,18 +43,47 @@ def main() -> None:
         page.locator("#try-test-photo").click()
         page.locator(".tl-answer").wait_for()
         save(page, "test")
+        page.get_by_role("tab", name="1 Data").click()
+        page.locator("#path textarea, #path input").fill(str(spoiled(Path(home))))
+        page.locator("#read-path").click()
+        page.locator(".tl-name", has_text="kite").wait_for()
+        page.locator("#top-data .tl-done", has_text="61 photos").wait_for()
+        page.locator("#top-data .tl-done", has_text="instant model:").wait_for(timeout=60_000)
+        page.locator("#check-photos").click()
+        page.locator("#check-verdict").wait_for(timeout=60_000)
+        page.mouse.move(0, 0)
+        save(page, "audit", "#check")
         browser.close()
         served.close()
 
 
-def save(page, name: str) -> None:
-    """The whole page, in few colours, as the README shows it small."""
+def spoiled(home: Path) -> Path:
+    """The demo set's training pictures with faults: a wrong label, a mirrored copy, one blurred and one dark."""
+    import shutil
+
+    from PIL import Image, ImageFilter, ImageOps
+
+    from tlapp import demo
+
+    folder = home / "spoiled"
+    shutil.copytree(demo.make(home) / "train", folder)
+    birds, kites = (sorted((folder / name).iterdir()) for name in ("bird", "kite"))
+    shutil.move(birds[3], folder / "butterfly" / f"b-{birds[3].name}")
+    ImageOps.mirror(Image.open(kites[0])).convert("RGB").save(folder / "kite" / "again.jpg", quality=80)
+    Image.open(kites[1]).convert("RGB").filter(ImageFilter.GaussianBlur(8)).save(kites[1].with_suffix(".jpg"))
+    Image.open(birds[5]).convert("RGB").point(lambda value: value // 12).save(birds[5].with_suffix(".jpg"))
+    return folder
+
+
+def save(page, name: str, part: str = "") -> None:
+    """The whole page or a part of it, in few colours, as the README shows it small."""
     from io import BytesIO
 
     from PIL import Image
 
     page.wait_for_timeout(1000)  # pictures fade in
-    picture = Image.open(BytesIO(page.screenshot(full_page=True))).convert("RGB")
+    shot = page.locator(part).screenshot() if part else page.screenshot(full_page=True)
+    picture = Image.open(BytesIO(shot)).convert("RGB")
     ASSETS.mkdir(exist_ok=True)
     picture.quantize(192, dither=Image.Dither.NONE).save(ASSETS / f"{name}.png", optimize=True)
 

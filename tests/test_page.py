@@ -115,6 +115,16 @@ def test_a_source_that_cannot_be_used_is_answered_by_one_sentence(site, tmp_path
     assert not runs.all_runs(home)
 
 
+def test_a_click_that_cannot_be_done_is_answered_by_a_sentence(site, folder):
+    load(site, folder)
+    tab(site, "1 Data")
+    site.locator("#change > button").click()
+    site.locator("#take-out").click()
+    site.locator("#said.tl-on", has_text="No class is chosen. Choose the class to take out.").wait_for()
+    site.locator("#said").click()
+    site.locator("#said").wait_for(state="hidden")
+
+
 def test_an_error_leaves_the_photos_and_settings_that_were_there(site, folder, tmp_path):
     load(site, folder)
     choice(site, "preset", "Fine-tune the last block").check()
@@ -389,6 +399,7 @@ def test_trying_sets_ticks_solver_and_rate_of_the_best_and_can_be_cancelled(site
     monkeypatch.setattr(tune, "sweep", endless)
     load(site, folder)
     site.locator("#more > button").click()
+    site.locator("#set-epochs input").wait_for()
     before = settings(site)
     site.locator("#try-them").click()
     site.locator("#tried", has_text="head alone: 90 % of the validation photos").wait_for()

@@ -87,8 +87,8 @@ def audit(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(found))
     else:
-        for line in terminal.findings(found):
-            print(line)
+        for line in [*terminal.findings(found), *filter(None, [*dataset.notes, plans.uneven(dataset)])]:
+            print(printable(line))
     return 0
 
 

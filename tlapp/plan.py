@@ -14,7 +14,7 @@ from typing import Any
 
 from tlapp import catalog
 from tlapp.dataset import Dataset, Split
-from tlapp.errors import PlanError, printable
+from tlapp.errors import PlanError, printable, some
 from tlapp.settings import CHOICES, EXACT_ONLY, RANGES, SGD_ONLY, check_choice, check_range, check_types, parse
 
 SCHEMA = 1
@@ -274,7 +274,7 @@ def suggest(dataset: Dataset, backbone: str = "auto") -> Plan:
     """The plan that suits the dataset: an exact head on a few lightly augmented views, then the last stage fine-tuned.
 
     At most 100 photos get more views, as they cost little there, and smaller batches, so that an epoch still has some
-    steps. A class three times as large as another turns class weighting on. All of this counts the photos that are
+    steps. A class `UNEVEN` times as large as another turns class weighting on. All of this counts the photos that are
     not for testing alone.
     """
     chosen = catalog.choose(backbone).backbone
@@ -288,7 +288,24 @@ def suggest(dataset: Dataset, backbone: str = "auto") -> Plan:
         solver="auto",
         views=8 if n <= 100 else 4,
         batch_size=8 if n < 50 else 32,
-        class_weighting="balanced" if max(counts) >= 3 * min(counts) else "none",
+        class_weighting="balanced" if max(counts) >= UNEVEN * min(counts) else "none",
+    )
+
+
+UNEVEN = 3
+"""How many times as many photos of one class as of another turn class weighting on."""
+
+
+def uneven(dataset: Dataset) -> str:
+    """A sentence on what is done where a class has far more photos than another, else nothing."""
+    counts = Counter(photo.label for photo in dataset.photos if photo.side != "test")
+    most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+    if counts[most] < UNEVEN * counts[least]:
+        return ""
+    few = some([dataset.classes[least]])
+    return (
+        f"{some([dataset.classes[most]])} has {counts[most] / counts[least]:.0f} times as many photos as {few}. "
+        f"Classes are weighted so that each counts the same (class weighting); more photos of {few} help more."
     )
 
 

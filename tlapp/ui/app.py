@@ -21,6 +21,27 @@ KEEP_THEME = """() => {
   if (dark !== null && !location.search.includes('__theme')) document.body.classList.toggle('dark', dark === 'true');
 }"""
 
+SAY_ERRORS = """() => {
+  const send = window.fetch, box = document.createElement('div');
+  let hides;
+  box.id = 'said';
+  box.setAttribute('role', 'alert');
+  document.body.append(box);
+  box.addEventListener('click', () => box.classList.remove('tl-on'));
+  window.fetch = async (...given) => {
+    const answer = await send(...given), url = String(given[0].url ?? given[0]);
+    if (!answer.ok && url.includes('/run/')) answer.clone().json().then(({error}) => {
+      if (!error) return;
+      box.textContent = new DOMParser().parseFromString(error, 'text/html').body.textContent;
+      box.classList.add('tl-on');
+      clearTimeout(hides);
+      hides = setTimeout(() => box.classList.remove('tl-on'), 15000);
+    }).catch(() => {});
+    return answer;
+  };
+}"""
+"""Gradio shows the sentence of an error only where a handler was queued; see `frame.QUIET`."""
+
 
 def look() -> dict[str, Any]:
     """Theme and style, for Gradio's launch; fonts are the system's, so nothing is fetched."""
@@ -81,6 +102,7 @@ def build_app() -> gr.Blocks:
         page.load(_device, None, device, **QUIET).then(_measure, None, None, **QUIET)
         page.load(None, js=KEEP_THEME)
         page.load(None, js=audit.KEYS)
+        page.load(None, js=SAY_ERRORS)
         theme.click(None, js=SWITCH_THEME)
     for function in page.fns.values():
         function.api_visibility = "private"

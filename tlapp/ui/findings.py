@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tlapp import catalog, decisions
+from tlapp import catalog, decisions, plan
 from tlapp.dataset import Dataset, Split
 from tlapp.decisions import EXCLUDE, RELABEL, TOGETHER, Decision
 from tlapp.errors import DataError
@@ -28,8 +28,6 @@ MOST = 12
 SIDE = 96
 KINDS = ("near", "leaks", "outliers", "small", "blurred", "dark", "bright", "cropped", "shortcuts")
 WHAT_IT_LOOKS_FOR = "near copies, wrong labels, photos that show little or are unlike all others, and shortcuts"
-LOPSIDED = 3
-"""Photos of the largest class for one of the smallest from which on suggested plans weight classes."""
 
 
 class Finding(NamedTuple):
@@ -166,17 +164,7 @@ def verdict(look: Look, sections: dict[str, Finding]) -> str:
 
 def lopsided(dataset: Dataset) -> str:
     """What is done where a class has far more photos than another, as HTML."""
-    counts = np.zeros(len(dataset.classes), dtype=int)
-    np.add.at(counts, [photo.label for photo in dataset.photos if photo.side != "test"], 1)
-    most, least = int(counts.argmax()), int(counts.argmin())
-    if not counts[least] or counts[most] < LOPSIDED * counts[least]:
-        return ""
-    return pieces.notice(
-        "warn",
-        f"`{dataset.classes[most]}` has {counts[most] / counts[least]:.0f} times as many photos as "
-        f"`{dataset.classes[least]}`. The trainer weights classes so that each counts the same (Class weighting in "
-        f"2 Train); more photos of `{dataset.classes[least]}` help more.",
-    )
+    return pieces.notice("warn", plan.uneven(dataset))
 
 
 def ahead(report: Report) -> str:
