@@ -6,11 +6,16 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import fill
+import torch
+from conftest import fill, quick
+from conftest import photo as make_photo
 
-from tlapp import dataset, decisions
+from tlapp import backbones, dataset, decisions, pool
+from tlapp.augment import Views
+from tlapp.catalog import BACKBONES, INCLUDED
 from tlapp.decisions import EXCLUDE, KEEP, RELABEL, TOGETHER, about
 from tlapp.errors import DataError
+from tlapp.photos import Split
 
 
 @pytest.fixture
@@ -156,3 +161,190 @@ def test_what_is_computed_of_the_photos_is_kept_in_one_place(data):
     shutil.rmtree(data.folder)
     folder, n, at = decisions.places(left)
     assert (folder, n, at.tolist()) == (left.folder, 21, list(range(21)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [(EXCLUDE, ""), (RELABEL, "greens"), (TOGETHER, "pair")], ids=[EXCLUDE, RELABEL, TOGETHER]
+)
+def test_undoing_gives_the_dataset_of_before_whatever_else_was_decided(data, kind, value):
+    first = decisions.decide(data, [about(data.photos[20], EXCLUDE), about(data.photos[1], TOGETHER, "x")])
+    then = decisions.decide(first, [about(data.photos[2], kind, value)])
+    assert then.id != first.id
+    assert decisions.undo(then, [about(data.photos[2], kind, value)]).id == first.id
+    assert decisions.undo(first, [about(data.photos[1], TOGETHER)]).photos[1].together == ""
+
+
+def test_photos_and_left_out_files_are_all_that_were_submitted(data, tmp_path):
+    (tmp_path / "photos" / "reds" / "notes.png").write_text("no picture")
+    shutil.copy(tmp_path / "photos" / "reds" / "000.png", tmp_path / "photos" / "reds" / "again.png")
+    base = dataset.scan(tmp_path / "photos")
+    left = decisions.decide(base, [about(base.photos[i], EXCLUDE) for i in (0, 9)])
+    submitted = {p.relative_to(tmp_path / "photos").as_posix() for p in (tmp_path / "photos").rglob("*.png")}
+    assert {photo.name for photo in left.photos} | {s.name for s in left.skipped} == submitted
+    assert len(left.photos) + len(left.skipped) == len(submitted) == 24
+
+
+def test_a_class_of_which_all_is_left_out_takes_its_test_photos_along(tmp_path):
+    sides = {"train/reds": 4, "train/blues": 4, "train/greens": 3, "test/reds": 2, "test/blues": 2, "test/greens": 2}
+    base = dataset.scan(fill(tmp_path / "photos", sides))
+    gone = [photo for photo in base.photos if photo.name.startswith("train/greens")]
+    left = decisions.decide(base, [about(photo, EXCLUDE) for photo in gone])
+    assert left.classes == ("blues", "reds")
+    assert len(left.photos) + len(left.skipped) == 17
+    assert len(left.photos) == 12
+
+
+def test_notes_are_those_of_what_is_left(tmp_path):
+    base = dataset.scan(fill(tmp_path / "photos", {"reds": 15, "blues": 16}))
+    left = decisions.decide(base, [about(base.photos[-1], EXCLUDE)])
+    assert not any("Below 15" in note for note in base.notes)
+    assert [note for note in left.notes if "Below 15" in note] == [
+        "Below 15 photos a class the score says little: `reds`."
+    ]
+    assert len(left.notes) == len(set(left.notes)) == len(base.notes) + 1
+
+
+def test_a_later_decision_holds_over_one_that_was_written_by_hand_with_a_name_alone(data):
+    path, name = decisions.path_of(data), data.photos[0].name
+    path.write_text(f"file,decision\n{name},exclude\n")
+    kept = decisions.decide(data, [about(data.photos[0], KEEP)])
+    assert kept.id == data.id
+    assert [(d.file, d.kind) for d in decisions.of(data)] == [(name, KEEP)]
+    path.write_text(f"file,decision\n{name},exclude\n")
+    assert decisions.undo(data, [about(data.photos[0], EXCLUDE)]).id == data.id
+    path.write_text(f"file,decision\n{name},exclude\n")
+    assert decisions.undo(data, decisions.of(data)).id == data.id
+    assert decisions.of(data) == []
+
+
+def test_of_several_lines_about_a_photo_the_last_holds(data, tmp_path):
+    path, one = tmp_path / "mine.csv", data.photos[0]
+    path.write_text(f"file,photo,decision\n{one.name},,exclude\n,sha256:{one.sha256[:16]},keep\n")
+    assert decisions.use(data, path).id == data.id
+    assert decisions.apply(data, decisions.read(path)).id == data.id
+
+
+@pytest.mark.parametrize("odd", ["=1+1", "'=1", "-2", " wide  ", "two\nlines", "tab\t", 'quo"te', "semi;colon, comma"])
+def test_classes_and_photos_of_odd_names_are_found_again(tmp_path, odd):
+    photos = [make_photo(tmp_path / "photos" / odd / f"{odd}{i}.png", (200, 40, 40), i) for i in range(4)]
+    fill(tmp_path / "photos", {"blues": 5}, seed=50)
+    base = dataset.scan(tmp_path / "photos")
+    (name,) = set(base.classes) - {"blues"}
+    blue = next(p for p in base.photos if base.classes[p.label] == "blues")
+    changed = decisions.decide(base, [about(blue, RELABEL, name)])
+    assert names(changed)[blue.name] == name
+    left = decisions.decide(
+        changed, [about(next(p for p in base.photos if p != blue and p.label != blue.label), EXCLUDE)]
+    )
+    assert names(left)[blue.name] == name
+    assert len(left.photos) == len(photos) + 4
+    by_name = tmp_path / "names.csv"
+    rows = [decisions.Decision(d.file, "", d.kind, d.value) for d in decisions.of(left)]
+    by_name.write_text(decisions.to_text(rows))
+    decisions.undo(left, decisions.of(left))
+    assert decisions.use(base, by_name).id == left.id
+
+
+def test_names_for_what_belongs_together_stay_the_same_from_one_decision_to_the_next(data):
+    held = data
+    for member in data.photos[:3]:
+        held = decisions.decide(held, [about(member, TOGETHER, " two\nlines")])
+    assert len({photo.together for photo in held.photos[:3]}) == 1
+    assert len(set(held.groups[:3])) == 1
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_csv_saved_with_another_delimiter_is_read(data, tmp_path, mark):
+    path = tmp_path / "mine.csv"
+    rows = [("file", "photo", "decision", "value"), (data.photos[0].name, "", "relabel", "greens")]
+    path.write_text("\ufeff" + "\r\n".join(mark.join(row) for row in rows), encoding="utf-8", newline="")
+    assert names(decisions.use(data, path))[data.photos[0].name] == "greens"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('file,decision\na.png,keep\n"b.png,keep\nc.png,keep\n', "is damaged at line 4 "),
+        ('file,decision\na.png,keep\nb.png,"keep"x\n', "is damaged at line 3 "),
+        ('file,decision\n"two\nlines.png",keep\nb.png,burn\n', "^Line 4 of .* has the decision `burn`"),
+        ("file,decision\n\n\nb.png\n", "^Line 4 of .* has the decision ``"),
+        ("file,decision,value\na.png,keep,\nb.png,together, \n", "^Line 3 of .* has no value"),
+    ],
+)
+def test_damage_is_told_in_one_sentence_with_its_line(data, text, words):
+    decisions.path_of(data).write_text(text)
+    with pytest.raises(DataError, match=words) as caught:
+        decisions.decide(data, [about(data.photos[0], KEEP)])
+    assert "\n" not in str(caught.value)
+    assert decisions.path_of(data).read_text() == text
+
+
+def test_an_exclusion_that_is_refused_leaves_the_file_and_the_store_as_they_were(data):
+    decisions.decide(data, [about(data.photos[0], EXCLUDE)])
+    before = decisions.path_of(data).read_bytes(), sorted(p.name for p in data.folder.parent.iterdir())
+    with pytest.raises(DataError):
+        decisions.decide(data, [about(photo, EXCLUDE) for photo in data.photos if photo.label])
+    assert before == (decisions.path_of(data).read_bytes(), sorted(p.name for p in data.folder.parent.iterdir()))
+
+
+def test_two_who_decide_and_undo_at_once_lose_nothing(data):
+    first, second = data.photos[:6], data.photos[6:12]
+    decisions.decide(data, [about(photo, KEEP) for photo in first])
+    failed = []
+
+    def each(change, photos):
+        try:
+            for photo in photos:
+                change(data, [about(photo, TOGETHER if change is decisions.decide else KEEP, "all")])
+        except Exception as error:
+            failed.append(error)
+
+    work = ((decisions.undo, first), (decisions.decide, second))
+    threads = [threading.Thread(target=each, args=args) for args in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert sorted(d.file for d in decisions.of(data)) == sorted(photo.name for photo in second)
+
+
+def test_combined_photos_keep_what_was_put_together_and_the_parts_keep_their_own(data, tmp_path):
+    more = dataset.scan(fill(tmp_path / "more", {"reds": 4, "blues": 4}, seed=500))
+    held = decisions.decide(data, [about(photo, TOGETHER, "burst") for photo in data.photos[:3]])
+    other = decisions.decide(more, [about(more.photos[0], EXCLUDE)])
+    both = decisions.combine([held, other])
+    assert sum(photo.together == "burst" for photo in both.photos) == 3
+    assert len(both.photos) + len(both.skipped) == 30
+    assert [len(decisions.of(part)) for part in (data, more, both)] == [3, 1, 4]
+
+
+def test_features_of_a_decided_dataset_are_those_of_the_original_without_another_look(
+    data, small_pictures, monkeypatch
+):
+    looked, run_over = [], pool.run_over
+
+    def counted(whole, photos, *rest):
+        looked.append(len(photos))
+        return run_over(whole, photos, *rest)
+
+    def features(found):
+        plan, everything = quick(found), np.arange(len(found.photos))
+        model = backbones.load(BACKBONES[INCLUDED], len(found.classes), weights="", several=True)
+        part = pool.Pool(found, Split(everything, everything[:0], everything[:0]), Views.of(plan), plan)
+        steps = pool.plain_cached(model, part, plan, lambda: False)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                return done.value.plain(everything.tolist())
+
+    monkeypatch.setattr(pool, "run_over", counted)
+    every = features(data)
+    left = decisions.decide(data, [about(data.photos[0], EXCLUDE), about(data.photos[9], RELABEL, "reds")])
+    assert [photo.sha256 for photo in left.photos] == [photo.sha256 for photo in data.photos[1:]]
+    assert torch.equal(features(left), every[1:])
+    assert looked == [22]
+    shutil.rmtree(data.folder)  # the photos decided about live on, and are looked at anew
+    torch.testing.assert_close(features(left), every[1:], rtol=1e-3, atol=1e-3)
+    assert looked == [22, 21]

@@ -385,3 +385,37 @@ def test_choosing_stops_when_it_is_asked_to(width):
     with pytest.raises(KeyboardInterrupt):
         crossval.choose(features_of(rows), labels, dealt(labels), np.ones(N), CLASSES, options, check)
     assert len(asked) == 4
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_group_of_several_classes_is_held_out_in_one_fold(seed):
+    labels = np.repeat([0, 1, 2], 12)
+    groups = np.arange(36)
+    groups[[3, 4, 15, 30]], groups[[5, 20]] = 3, 5
+    first = np.zeros(36, dtype=bool)
+    first[[0, 12, 24]] = True
+    fold = crossval.folds(labels, groups, first, True, seed)
+    assert np.array_equal(fold == 0, first)
+    assert len(set(fold[[3, 4, 15, 30]])) == len(set(fold[[5, 20]])) == 1
+    assert set(fold) == set(range(crossval.N_FOLDS))
+
+
+def test_groups_of_one_change_no_fold():
+    _, labels = made(4)
+    first = np.arange(N) % 5 == 0
+    generator, wanted, dealt_so_far = np.random.default_rng(2), np.where(first, 0, -1), 0
+    for label in range(CLASSES):
+        for index in generator.permutation(np.flatnonzero(~first & (labels == label))):
+            wanted[index], dealt_so_far = 1 + dealt_so_far % 4, dealt_so_far + 1
+    assert np.array_equal(crossval.folds(labels, np.arange(N), first, True, 2), wanted)
+
+
+@pytest.mark.parametrize("head", ["ridge", "logistic"])
+def test_photos_of_one_group_are_survived_where_all_lie_in_one_fold(head):
+    rows, labels = made(8)
+    first = np.arange(N) % 5 == 0
+    fold = crossval.folds(labels, np.zeros(N, dtype=np.int64), first, True, 0)
+    assert set(fold.tolist()) == {0, 1}
+    options = Options([head], [8], [False])
+    found = crossval.choose(features_of(rows), labels, fold, np.ones(N), CLASSES, options)
+    assert np.isfinite(found.held_out).all()

@@ -321,3 +321,67 @@ def test_resize_is_pillows_with_torchvisions_rounding(interpolation):
 def test_the_two_interpolations_differ():
     pixels = np.asarray(noisy((333, 200)))
     assert not np.array_equal(images.resize(pixels, 300, "bilinear"), images.resize(pixels, 300, "bicubic"))
+
+
+def tagged(maker="", model="", original="", changed="", orientation=1, kind="JPEG"):
+    """A picture of 40 by 30 pixels with these fields of a camera."""
+    exif = turned_by(orientation)
+    for tag, value in ((0x010F, maker), (0x0110, model), (0x0132, changed)):
+        if value:
+            exif[tag] = value
+    if original:
+        exif.get_ifd(0x8769)[0x9003] = original
+    return encoded(flat(), kind, exif=exif)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_facts_tell_the_size_of_the_picture_that_is_loaded(kind, orientation):
+    data = tagged(orientation=orientation, kind=kind)
+    facts = images.facts(data)
+    assert (facts.height, facts.width) == images.load(data, None).shape[:2]
+
+
+@pytest.mark.parametrize(
+    ("maker", "model", "camera"),
+    [
+        ("Canon", "Canon EOS 5D", "Canon EOS 5D"),
+        ("samsung", "SM-G991B", "samsung SM-G991B"),
+        ("Apple\0", " iPhone  12 ", "Apple iPhone 12"),
+        ("CANON", "Canon EOS 5D", "Canon EOS 5D"),
+        ("Maker", "", "Maker"),
+        ("", "Model", "Model"),
+        ("M" * 80, "N" * 80, "M" * 80 + " " + "N" * 19),
+    ],
+)
+def test_the_camera_is_maker_and_model_without_saying_the_maker_twice(maker, model, camera):
+    assert images.facts(tagged(maker, model)).camera == camera
+
+
+def test_the_time_is_that_of_the_shot_rather_than_of_a_later_change():
+    shot, later = "2020:02:29 23:59:59", "2024:01:01 00:00:00"
+    both = images.facts(tagged(original=shot, changed=later)).taken
+    assert both == images.facts(tagged(original=shot)).taken == images.facts(tagged(changed=shot)).taken
+    assert images.facts(tagged(changed=later)).taken > both > 0
+    assert images.facts(tagged(original="2020:03:01 00:00:01")).taken == both + 2
+
+
+@pytest.mark.parametrize(
+    "text", ["0000:00:00 00:00:00", "    :  :     :  :  ", "2024:13:01 00:00:00", "1960:01:01 00:00:00"]
+)
+def test_a_clock_that_tells_no_time_is_unknown(text):
+    assert images.facts(tagged(original=text)).taken == 0
+
+
+@pytest.mark.parametrize("block", [b"", b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0" + bytes(range(200))])
+def test_broken_exif_leaves_the_size_known(block):
+    facts = images.facts(encoded(flat(), "JPEG", exif=block))
+    assert facts == images.Facts(30, 40)
+
+
+def test_the_turn_is_told_though_the_block_of_the_shot_is_broken():
+    # little-endian TIFF: orientation 6, and a block of the shot that points behind the end
+    tags = struct.pack("<H HHIHH HHII I", 2, 0x0112, 3, 1, 6, 0, 0x8769, 4, 1, 0xFFFFFF, 0)
+    data = encoded(flat(), "JPEG", exif=b"Exif\0\0II*\0" + struct.pack("<I", 8) + tags)
+    assert images.load(data, None).shape[:2] == (40, 30)
+    assert images.facts(data) == images.Facts(40, 30)

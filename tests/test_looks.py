@@ -104,3 +104,58 @@ def test_facts_that_cannot_be_read_stay_empty():
     scene(0).save(out, "JPEG", exif=exif)
     assert images.facts(out.getvalue()) == images.Facts(120, 160, "Maker", 0)
     assert images.facts(b"nothing") == images.Facts()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_mirrored_photo_of_a_thing_on_a_plain_ground_looks_the_same(seed):
+    picture = Image.new("RGB", (160, 120), "white")
+    picture.paste(scene(seed).resize((70, 60)), (20, 30))
+    both = [looks.look(np.asarray(p)) for p in (picture, ImageOps.mirror(picture))]
+    assert looks.pairs(both) == [(0, 1)]
+
+
+def test_a_mirrored_copy_of_a_mirrored_copy_is_paired_once():
+    picture = scene(3)
+    known = [looks.look(np.asarray(p)) for p in (picture, ImageOps.mirror(picture), picture.resize((80, 60)))]
+    assert sorted(looks.pairs(known)) == [(0, 1), (0, 2), (1, 2)]
+
+
+def test_pairs_are_those_that_a_comparison_of_every_bit_finds():
+    generator = np.random.default_rng(0)
+    seeds = generator.integers(0, 2, (20, 64), dtype=np.uint8)
+    bits = np.repeat(seeds, 10, axis=0)
+    for row in bits:
+        row[generator.choice(64, generator.integers(0, 6), replace=False)] ^= 1
+    known = [np.packbits(row).tobytes().hex() + "808080" for row in bits]
+    mirrored = 1 - bits.reshape(-1, 8, 8)[:, :, ::-1].reshape(-1, 64)
+    apart = np.minimum(*((bits[:, None] != other[None]).sum(2) for other in (bits, mirrored)))
+    first = [known.index(text) for text in known]
+    wanted = {(i, j) for i in range(200) for j in range(i) if apart[i, j] <= looks.NEAR_BITS and first[i] == i}
+    wanted = {(j, i) for i, j in wanted if first[j] == j} | {(first[i], i) for i in range(200) if first[i] != i}
+    found = looks.pairs(known)
+    assert set(found) == wanted
+    assert len(found) == len(wanted) > 500
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real photos are not here")
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_copies_of_real_photos_are_tied_to_their_originals_alone(change):
+    pictures = [Image.open(path).convert("RGB") for path in sorted((SHARED / "flowers-400").rglob("*.jpg"))[::25]]
+    known = [looks.look(np.asarray(p)) for p in pictures]
+    known += [looks.look(CHANGES[change](p)) for p in pictures]
+    n, found = len(pictures), looks.pairs(known)
+    assert all(j == i + n for i, j in found)
+    assert len(found) >= 0.9 * n
+
+
+def test_photos_of_cameras_without_a_name_are_no_burst():
+    assert looks.bursts(["", "", "A", "A"], [100, 101, 100, 101]) == [(2, 3)]
+
+
+def test_a_burst_is_followed_from_shot_to_shot_in_the_order_of_the_clock():
+    assert looks.bursts(["A"] * 4, [106, 100, 103, 110]) == [(1, 2), (2, 0)]
+
+
+def test_photos_without_looks_or_times_are_each_their_own_group():
+    assert looks.pairs([]) == looks.pairs([""]) == looks.bursts([], []) == []
+    assert looks.grouped(3, []).tolist() == [0, 1, 2]

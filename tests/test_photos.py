@@ -1,15 +1,17 @@
 """How a dataset divides: what belongs together is never torn apart, and nothing else changes."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import fill
+from PIL import Image, ImageOps
 
 from tlapp import catalog, crossval
 from tlapp.augment import Views
-from tlapp.dataset import scan
+from tlapp.dataset import load, scan
 from tlapp.errors import DataError
 from tlapp.photos import Dataset, Photo
 from tlapp.plan import Plan
@@ -152,3 +154,101 @@ def test_ties_say_why_photos_belong_together():
     data = replace(data, photos=tuple(photos))
     assert data.ties == {"near copies": [], "burst": [(2, 3)], "put together": [(0, 5)]}
     assert data.groups.tolist() == [0, 1, 2, 2, 4, 0, 6, 7]
+
+
+def torn(data, parts):
+    """Groups that sit on more than one side."""
+    return {int(group) for group in data.groups if len(set(parts[data.groups == group])) > 1}
+
+
+def plainly(data, seed, test_fraction=0.2, validation_fraction=0.2):
+    """The draw of single photos, class by class."""
+    generator, parts = np.random.default_rng(seed), np.zeros(len(data.photos), dtype=int)
+    for part, fraction in ((2, test_fraction), (1, validation_fraction)):
+        for label in np.unique(data.labels):
+            members = generator.permutation(np.flatnonzero((parts == 0) & (data.labels == label)))
+            parts[members[: min(max(1, round(fraction * len(members))), len(members) - 1)]] = part
+    return parts
+
+
+@pytest.mark.parametrize("fractions", [(0.2, 0.2), (0.5, 0.4), (0.05, 0.1)])
+@pytest.mark.parametrize("seed", range(4))
+def test_all_parts_of_photos_without_groups_are_plain_samples(seed, fractions):
+    data = made({"a": 37, "b": 11, "c": 4})
+    parts = parts_of(data, test_fraction=fractions[0], validation_fraction=fractions[1], seed=seed)
+    assert np.array_equal(parts, plainly(data, seed, *fractions))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_groups_are_never_torn_and_the_test_part_keeps_its_size(seed):
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(90)
+    together = [order[i : i + generator.integers(1, 5)] for i in range(0, 60, 5)]  # of one class or of several
+    data = made({"a": 50, "b": 30, "c": 10}, together)
+    parts = parts_of(data, seed=seed)
+    assert torn(data, parts) == set()
+    for label, n in enumerate((50, 30, 10)):
+        counts = np.bincount(parts[data.labels == label], minlength=3)
+        assert counts.min() >= 1
+        assert abs(counts[2] - 0.2 * n) <= 4
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_class_of_three_groups_has_one_on_each_side(seed):
+    data = made({"a": 20, "b": 20}, [range(0, 2), range(2, 4), range(4, 20)])
+    assert torn(data, parts_of(data, seed=seed)) == set()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_only_the_class_that_is_one_group_is_torn(seed):
+    data = made({"a": 12, "b": 12}, [range(12), (12, 13, 14)])
+    parts = parts_of(data, seed=seed)
+    assert torn(data, parts) == {0}
+    assert np.bincount(parts[:12]).tolist() == [8, 2, 2]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_where_the_test_photos_are_given_the_validation_part_takes_whole_groups(seed):
+    data = made({"a": 20, "b": 20}, [range(4, 8), range(8, 12), range(24, 30)])
+    sides = ["test" if i % 20 < 4 else "" for i in range(40)]
+    data = replace(data, photos=tuple(replace(p, side=side) for p, side in zip(data.photos, sides, strict=True)))
+    parts = parts_of(data, seed=seed)
+    assert np.flatnonzero(parts == 2).tolist() == [0, 1, 2, 3, 20, 21, 22, 23]
+    assert torn(data, parts) == set()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_near_copies_and_bursts_of_real_files_stay_on_one_side(tmp_path, seed):
+    folder = fill(tmp_path / "photos", {"reds": 12, "blues": 12})
+    for i in range(3):
+        picture = Image.open(folder / "reds" / f"00{i}.png")
+        ImageOps.mirror(picture).save(folder / "reds" / f"copy{i}.png")
+        exif = Image.Exif()
+        exif[0x0110], exif[0x0132] = "Camera", f"2024:05:01 10:20:{10 + 2 * i}"
+        Image.open(folder / "blues" / f"00{i}.png").save(folder / "blues" / f"00{i}.png", exif=exif)
+    data = scan(folder)
+    at = {photo.name: i for i, photo in enumerate(data.photos)}
+    wanted = [{at[f"reds/00{i}.png"], at[f"reds/copy{i}.png"]} for i in range(3)]
+    wanted.append({at[f"blues/00{i}.png"] for i in range(3)})
+    found = [set(np.flatnonzero(data.groups == group).tolist()) for group in np.unique(data.groups)]
+    assert sorted(map(sorted, wanted)) == sorted(sorted(group) for group in found if len(group) > 1)
+    parts = parts_of(data, seed=seed)
+    assert all(len(set(parts[list(group)])) == 1 for group in wanted)
+
+
+def test_a_dataset_of_an_earlier_version_loads_and_has_no_groups(tmp_path):
+    data = scan(fill(tmp_path / "photos", {"reds": 5, "blues": 5}))
+    path = data.folder / "dataset.json"
+    values = json.loads(path.read_text())
+    del values["original"]
+    for photo in values["photos"]:
+        for key in ("n_bytes", "full_height", "full_width", "camera", "taken", "look", "together"):
+            del photo[key]
+    for skipped in values["skipped"]:
+        del skipped["same_as"], skipped["side"]
+    path.write_text(json.dumps(values))
+    old = load(data.folder)
+    assert [p.name for p in old.photos] == [p.name for p in data.photos]
+    assert old.original == ""
+    assert old.groups.tolist() == list(range(10))
+    assert np.array_equal(parts_of(old, seed=1), plainly(old, 1))

@@ -64,15 +64,26 @@ def read(path: Path) -> list[Decision]:
     """The decisions of a CSV with the columns file, photo, decision and value. Raises DataError."""
     shown = printable(str(path))
     try:
-        lines = list(csv.reader(io.StringIO(read_file(path).decode("utf-8-sig"), newline="")))
-    except (PictureError, UnicodeDecodeError, csv.Error) as error:
+        return _parsed(read_file(path).decode("utf-8-sig"), shown)
+    except (PictureError, UnicodeDecodeError) as error:
         why = str(error) if isinstance(error, PictureError) else "is not a CSV of UTF-8 text"
         raise DataError(f"{shown} {why}.") from error
-    head = [cell.strip().lower() for cell in lines[0]] if lines else []
+
+
+def _parsed(text: str, shown: str) -> list[Decision]:
+    first = text.partition("\n")[0].lower().replace('"', "")
+    heads = {mark: {cell.strip() for cell in first.split(mark)} for mark in ",;\t"}  # some spreadsheets save with ";"
+    delimiter = next((mark for mark, cells in heads.items() if {"file", "decision"} <= cells), ",")
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    try:
+        numbered = [(lines.line_num, cells) for cells in lines]
+    except csv.Error as error:
+        raise DataError(f"{shown} is damaged at line {lines.line_num} ({error}). Mend or remove that line.") from error
+    head = [cell.strip().lower() for cell in numbered[0][1]] if numbered else []
     if not {"file", "decision"} <= set(head):
         raise DataError(f"{shown} is no list of decisions. Its first line must name the columns {', '.join(_COLUMNS)}.")
     found = []
-    for number, cells in enumerate(lines[1:], 2):
+    for number, cells in numbered[1:]:
         row = dict(zip(head, (tables.plain(cell.strip()) for cell in cells), strict=False))
         if not any(row.values()):
             continue
@@ -105,20 +116,24 @@ def decide(dataset: Dataset, new: Sequence[Decision]) -> Dataset:
     Raises DataError, and notes nothing, where what is left cannot be trained on.
     """
 
-    def changed(before: list[Decision]) -> list[Decision]:
+    def changed(before: list[Decision], given: list[Decision]) -> list[Decision]:
         latest = {_slot(d): d for d in before}
-        for decision in new:
+        for decision in given:
             latest.pop(_slot(decision), None)
             latest[_slot(decision)] = decision
         return list(latest.values())
 
-    return _change(dataset, changed)
+    return _change(dataset, new, changed)
 
 
 def undo(dataset: Dataset, old: Sequence[Decision]) -> Dataset:
     """Take back what was decided about the photos of `old`, of the same sort; the dataset that follows."""
-    gone = {_slot(d) for d in old}
-    return _change(dataset, lambda before: [d for d in before if _slot(d) not in gone])
+
+    def changed(before: list[Decision], given: list[Decision]) -> list[Decision]:
+        gone = {_slot(d) for d in given}
+        return [d for d in before if _slot(d) not in gone]
+
+    return _change(dataset, old, changed)
 
 
 def use(dataset: Dataset, path: Path) -> Dataset:
@@ -139,15 +154,15 @@ def apply(base: Dataset, decisions: Sequence[Decision]) -> Dataset:
     """The dataset that follows from decisions about the photos of `base`, which stays. Raises DataError."""
     chosen: dict[int, dict[str, Decision]] = {}
     places = {photo.offset: i for i, photo in enumerate(base.photos)}
+    classes = _by_text(base.classes)
     for decision, photo in _matched(base, decisions):
-        if decision.kind == RELABEL and decision.value not in base.classes:
+        if decision.kind == RELABEL and decision.value not in classes:
             raise DataError(
                 f"`{printable(decision.value)}` is no class of these photos, so `{printable(photo.name)}` cannot be "
                 f"of it. The classes are {some(list(base.classes))}."
             )
-        if decision.kind != KEEP:
-            chosen.setdefault(places[photo.offset], {})[_slot(decision)[0]] = decision
-    if not chosen:
+        chosen.setdefault(places[photo.offset], {})[_slot(decision)[0]] = decision
+    if all(decision.kind == KEEP for of_photo in chosen.values() for decision in of_photo.values()):
         return base
     found: list[tuple[str, Photo]] = []
     skipped = list(base.skipped)
@@ -156,7 +171,7 @@ def apply(base: Dataset, decisions: Sequence[Decision]) -> Dataset:
         if label and label.kind == EXCLUDE:
             skipped.append(Skipped(photo.name, LEFT_OUT))
             continue
-        class_name = label.value if label else base.classes[photo.label]
+        class_name = classes[label.value] if label and label.kind == RELABEL else base.classes[photo.label]
         found.append((class_name, dataclasses.replace(photo, together=together.value if together else "")))
     notes = [note for note in base.notes if note not in datasets.advice(base)]
     store = base.folder.parent
@@ -193,19 +208,35 @@ def _slot(decision: Decision) -> tuple[str, str]:
 def _matched(base: Dataset, decisions: Iterable[Decision]) -> list[tuple[Decision, Photo]]:
     """The decisions that are about photos of this dataset, with these."""
     by_digits = {photo.sha256[:_DIGITS]: photo for photo in base.photos}
-    by_name = {photo.name: photo for photo in base.photos}
+    names = _by_text([photo.name for photo in base.photos])
+    by_own_name = {photo.name: photo for photo in base.photos}
+    by_name = {text: by_own_name[name] for text, name in names.items()}
     pairs = [(d, by_digits.get(d.photo[:_DIGITS]) if d.photo else by_name.get(d.file)) for d in decisions]
     return [(decision, photo) for decision, photo in pairs if photo]
 
 
-def _change(dataset: Dataset, changed: Callable[[list[Decision]], list[Decision]]) -> Dataset:
+def _by_digits(base: Dataset, decisions: Sequence[Decision]) -> list[Decision]:
+    """The same decisions; those that a person wrote with a file name alone get their photo's digits."""
+    found = {id(d): about(photo, d.kind, d.value) for d, photo in _matched(base, decisions)}
+    return [found.get(id(d), d) for d in decisions]
+
+
+def _by_text(names: Iterable[str]) -> dict[str, str]:
+    """Names by themselves, and by what the CSV makes of them."""
+    own = {name: name for name in names}
+    return {tables.read_back(name): name for name in own} | own
+
+
+def _change(
+    dataset: Dataset, given: Sequence[Decision], changed: Callable[[list[Decision], list[Decision]], list[Decision]]
+) -> Dataset:
     """Write down changed decisions once they have proved to leave something to train on."""
     base, path = original(dataset), path_of(dataset)
     with workspace.lock(path.with_suffix(".lock")):
-        now = changed(of(base))
-        made = apply(base, now)
+        text = to_text(changed(_by_digits(base, of(base)), _by_digits(base, given)))
+        made = apply(base, _parsed(text, printable(str(path))))  # as it will be read next time
         try:
-            workspace.write_atomic(path, to_text(now).encode("utf-8", "surrogateescape"))
+            workspace.write_atomic(path, text.encode())
         except OSError as error:
             raise DataError(explain_oserror(error)) from error
     return made

@@ -104,9 +104,12 @@ def facts(data: bytes) -> Facts:
             width, height = picture.size
             try:
                 exif = picture.getexif()
-                own = exif.get_ifd(ExifTags.IFD.Exif)
             except Exception:  # as in `_turned`
                 return Facts(height, width)
+            try:
+                own = exif.get_ifd(ExifTags.IFD.Exif)
+            except Exception:
+                own = {}
     except Exception:
         return Facts()
     if exif.get(ExifTags.Base.Orientation) in (5, 6, 7, 8):

@@ -29,9 +29,12 @@ _ROWS = 1024
 def look(pixels: np.ndarray) -> str:
     """A photo in 22 hex digits: its difference hash (64 bits: is each of 8 x 8 cells darker than the next one to the
     right, after D. Wong's dHash), then its mean colour. uint8 (H, W, 3).
+
+    Of cells as bright as the next the left half counts as darker: so a mirror turns each bit round, flat or not.
     """
     small = np.asarray(Image.fromarray(pixels).convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
-    bits = small[:, 1:] > small[:, :-1]
+    rise = np.diff(small, axis=1)
+    bits = (rise > 0) | ((rise == 0) & (np.arange(8) < 4))
     colour = np.asarray(Image.fromarray(pixels).resize((1, 1), Image.Resampling.BOX)).reshape(3)
     return np.packbits(bits).tobytes().hex() + bytes(colour).hex()
 
@@ -79,9 +82,10 @@ def _near(hashes: np.ndarray, colours: np.ndarray) -> np.ndarray:
 def bursts(cameras: Sequence[str], taken: Sequence[int]) -> list[tuple[int, int]]:
     """Photos of one camera at most `BURST_SECONDS` after each other, as pairs of neighbours.
 
-    `taken`: seconds; 0: unknown.
+    `taken`: seconds; 0: unknown. Cameras of unknown name are not one camera.
     """
-    shots = sorted((camera, second, i) for i, (camera, second) in enumerate(zip(cameras, taken, strict=True)) if second)
+    known = enumerate(zip(cameras, taken, strict=True))
+    shots = sorted((camera, second, i) for i, (camera, second) in known if camera and second)
     crowds = Counter(shot[:2] for shot in shots)
     shots = [shot for shot in shots if crowds[shot[:2]] < TOO_MANY]
     return [

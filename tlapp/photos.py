@@ -162,10 +162,10 @@ class Dataset:
         groups = self.grouping(by)
         drawn = []
         if not test.any():
-            test = _draw(pool, labels, groups, test_fraction, generator)
+            test = _draw(pool, labels, groups, test_fraction, generator, 0 if validation.any() else 1)
             drawn.append(test)
         if not validation.any():
-            validation = _draw(pool & ~test, labels, groups, validation_fraction, generator)
+            validation = _draw(pool & ~test, labels, groups, validation_fraction, generator, 0)
             drawn.append(validation)
         train = pool & ~test & ~validation
         every = [set(labels[part]) for part in (train, *drawn)]
@@ -205,42 +205,57 @@ def _subfolder(name: str, class_name: str) -> str:
 
 
 def _draw(
-    pool: np.ndarray, labels: np.ndarray, groups: np.ndarray, fraction: float, generator: np.random.Generator
-) -> np.ndarray:
+    pool: np.ndarray, labels: np.ndarray, groups: np.ndarray, fraction: float, generator: np.random.Generator,
+    to_come: int,
+) -> np.ndarray:  # fmt: skip
     """A mask of `fraction` of the pool, class by class, at least one each, never a class's last; groups whole.
 
-    Of a class that is one group, single photos are drawn all the same: without any there would be no score.
+    `to_come`: draws of what is left; a class with groups keeps one for each if it can. Of a class that is one group,
+    single photos are drawn all the same: without any there would be no score.
     """
     drawn = np.zeros_like(pool)
     inside: dict[int, list[int]] = {}
     for index in np.flatnonzero(pool).tolist():
         inside.setdefault(int(groups[index]), []).append(index)
-    left = np.bincount(labels[pool], minlength=int(labels.max(initial=0)) + 1)
+    n_classes = int(labels.max(initial=0)) + 1
+    counts = {name: np.bincount(labels[members], minlength=n_classes) for name, members in inside.items()}
+    left = np.bincount(labels[pool], minlength=n_classes)
+    groups_left = np.zeros_like(left)
+    for count in counts.values():
+        groups_left += count > 0
+    spared = np.where(groups_left < left, to_come, 0)
+    missing = np.minimum(np.maximum(1, np.round(fraction * left).astype(np.int64)), left - 1)
+
+    def leaves_some(name: int) -> bool:
+        return bool((counts[name] < left)[counts[name] > 0].all())
 
     def take(indices: Sequence[int]) -> None:
         drawn[indices] = True
         np.subtract.at(left, labels[indices], 1)
+        np.subtract.at(missing, labels[indices], 1)
+
+    def take_group(name: int) -> None:
+        take(inside[name])
+        groups_left[counts[name] > 0] -= 1
 
     for label in np.unique(labels[pool]):
         members = generator.permutation(np.flatnonzero(pool & (labels == label)))
-        wanted = min(max(1, round(fraction * len(members))), len(members) - 1)
-        passed: dict[int, list[int]] = {}
+        wanted, passed = int(missing[label]), dict[int, None]()
         for index in members:
-            name, missing = int(groups[index]), wanted - int(drawn[members].sum())
-            if missing <= 0:
+            name = int(groups[index])
+            if missing[label] <= 0:
                 break
             if drawn[index] or name in passed:
                 continue
-            takes = np.bincount(labels[inside[name]], minlength=len(left))
-            if takes[label] <= missing and (takes < left)[takes > 0].all():
-                take(inside[name])
+            fits = (counts[name] <= missing) & (groups_left > 1 + spared)
+            if fits[counts[name] > 0].all() and leaves_some(name):
+                take_group(name)
             else:
-                passed[name] = inside[name]
-        if wanted and not drawn[members].any():
-            leaves_some = [
-                group
-                for group in passed.values()
-                if (np.bincount(labels[group], minlength=len(left)) < left)[labels[group]].all()
-            ]
-            take(min(leaves_some, key=len) if leaves_some else members[:wanted].tolist())
+                passed[name] = None
+        if wanted > 0 and not drawn[members].any():
+            whole = [name for name in passed if leaves_some(name)]
+            if whole:
+                take_group(min(whole, key=lambda name: len(inside[name])))
+            else:
+                take(members[:wanted].tolist())
     return drawn

@@ -25,6 +25,11 @@ def plain(cell: str) -> str:
     return cell[1:] if cell[:1] == "'" and cell[1:].startswith(_FORMULA) else cell
 
 
+def read_back(text: str) -> str:
+    """What is read where `to_csv` wrote this text; spaces around it are not kept."""
+    return plain(_cell(text).strip())
+
+
 def _cell(text: str) -> str:
     shown = one_line(text)
     return f"'{shown}" if shown.startswith(_FORMULA) else shown
