@@ -156,6 +156,11 @@ def test_ties_say_why_photos_belong_together():
     assert data.groups.tolist() == [0, 1, 2, 2, 4, 0, 6, 7]
 
 
+def test_a_test_part_that_leaves_too_little_is_refused_where_there_are_no_groups():
+    with pytest.raises(DataError, match="Too few photos to train on in `a`, `b`"):
+        made({"a": 10, "b": 10}).split(test_fraction=0.9)
+
+
 def torn(data, parts):
     """Groups that sit on more than one side."""
     return {int(group) for group in data.groups if len(set(parts[data.groups == group])) > 1}
