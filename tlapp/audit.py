@@ -115,7 +115,7 @@ def audit(
     rows = cached.of(pool.indices, 1).all()[:, -entry.features :].cpu()
     length = rows.norm(dim=1, keepdim=True).clamp_min(1e-9)
     ties, outliers = _neighbours(rows / length)
-    ties += looks.pairs([photo.look for photo in dataset.photos])
+    ties += dataset.ties["near copies"]
     near = looks.grouped(len(dataset.photos), ties)
     groups = looks.grouped(len(dataset.photos), [*enumerate(near.tolist()), *enumerate(dataset.groups.tolist())])
     found = _flaws(dataset, entry)
@@ -145,7 +145,8 @@ def to_dict(dataset: Dataset, report: Report, split: Split) -> dict[str, Any]:
     def names(indices: tuple[int, ...] | list[int]) -> list[str]:
         return [dataset.photos[i].name for i in indices]
 
-    copies, exact = _exact(dataset), _exact(dataset)
+    exact = _exact(dataset)
+    copies = dict(exact)
     in_groups = [[n for name in names(members) for n in (name, *copies.pop(name, []))] for members in report.near]
     sides = {s.name: s.side for s in dataset.skipped if s.same_as} | {p.name: p.side for p in dataset.photos}
     torn = [
