@@ -153,6 +153,41 @@ def test_what_the_audit_finds_together_can_be_kept_together(tmp_path):
 
 
 @real
+@real
+def test_of_a_class_that_is_one_burst_no_label_is_contradicted_and_no_curve_is_drawn(tmp_path):
+    folder = copied(BEES / "train", tmp_path / "photos", 20)
+    for name in ("ants", "bees"):
+        for path in list((folder / name).iterdir())[8:]:
+            path.unlink()
+    copied(BEES / "val", folder, 12)
+    data = dataset.scan(folder)
+    bees = [p for p in data.photos if data.classes[p.label] == "bees"]
+    held = decisions.decide(data, [decisions.about(p, decisions.TOGETHER, "burst") for p in bees])
+    report = drain(audit.audit(held))
+    assert [s for s in report.contradicted() if held.classes[s.label] == "bees"] == []
+    assert len(report.suspects) == len(held.photos)
+    assert len(report.contradicted()) <= 3
+    assert report.curve == forecast.Curve()
+
+
+def test_photos_too_few_to_split_are_audited_all_the_same(make_folder, capsys):
+    folder = make_folder({"reds": 2, "blues": 6})
+    assert main(["audit", str(folder)]) == 0
+    assert "Too few photos to train on in `reds`" in capsys.readouterr().out
+    assert main(["audit", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["leaks"] == []
+
+
+def test_what_was_left_out_by_decision_is_not_called_unreadable(make_folder, tmp_path, capsys):
+    folder, csv = make_folder({"reds": 6, "blues": 6}), tmp_path / "decided.csv"
+    (folder / "reds" / "broken.png").write_bytes(b"nothing")
+    csv.write_text("file,decision\nreds/000.png,exclude\nelsewhere.png,exclude\n")
+    assert main(["audit", str(folder), "--json", "--decisions", str(csv)]) == 0
+    out, err = capsys.readouterr()
+    assert [entry["file"] for entry in json.loads(out)["unreadable"]] == ["reds/broken.png"]
+    assert "1 of 2 decisions are about none of these photos." in err
+
+
 def test_a_stopped_audit_ends(tmp_path):
     data = dataset.scan(copied(BEES / "train", tmp_path / "photos", 5))
     with pytest.raises(Stopped):

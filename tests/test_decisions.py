@@ -84,7 +84,7 @@ def test_a_class_that_there_is_not_is_refused(data):
 def test_the_csv_can_be_edited_by_hand_with_file_names_alone(data, tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text(f"file,decision,value\n{data.photos[0].name},Exclude,\n\nother.png,exclude,\n")
-    assert len(decisions.use(data, path).photos) == 21
+    assert len(decisions.use(data, decisions.read(path)).photos) == 21
 
 
 def test_decisions_find_their_photos_under_other_names(data, tmp_path):
@@ -92,7 +92,7 @@ def test_decisions_find_their_photos_under_other_names(data, tmp_path):
     shutil.copytree(tmp_path / "photos", tmp_path / "moved")
     (tmp_path / "moved" / data.photos[0].name).rename(tmp_path / "moved" / "blues" / "renamed.png")
     other = dataset.scan(tmp_path / "moved")
-    assert "blues/renamed.png" not in names(decisions.use(other, decisions.path_of(data)))
+    assert "blues/renamed.png" not in names(decisions.use(other, decisions.read(decisions.path_of(data))))
 
 
 def test_hostile_names_survive_the_csv(tmp_path):
@@ -118,7 +118,7 @@ def test_a_csv_that_is_no_list_of_decisions_is_explained(data, tmp_path, text, w
     path = tmp_path / "bad.csv"
     path.write_text(text)
     with pytest.raises(DataError, match=words):
-        decisions.use(data, path)
+        decisions.use(data, decisions.read(path))
     path.write_bytes(b"file,decision\n\xff\xfe,keep\n")
     with pytest.raises(DataError, match="UTF-8"):
         decisions.read(path)
@@ -137,7 +137,33 @@ def test_decisions_hold_on_when_photos_are_added_and_a_class_is_taken_out(data, 
     fewer = decisions.combine([left], without=["greens"])
     assert fewer.classes == ("blues", "reds")
     assert photo.name not in names(fewer)
-    assert names(fewer)[data.photos[1].name] == "blues"
+    assert data.photos[1].name not in names(fewer), "it is of the class that went"
+
+
+def test_a_photo_that_is_no_longer_of_the_class_taken_out_stays(data):
+    green, blue = (next(p for p in data.photos if data.classes[p.label] == name) for name in ("greens", "blues"))
+    moved = decisions.decide(data, [about(green, RELABEL, "reds"), about(blue, RELABEL, "greens")])
+    fewer = decisions.combine([moved], without=["greens"])
+    assert names(fewer) == {n: c for n, c in names(moved).items() if c != "greens"}
+    assert names(fewer)[green.name] == "reds"
+    assert names(decisions.undo(fewer, decisions.of(fewer)))[green.name] == "reds"
+
+
+def test_a_class_that_lost_its_photos_to_others_is_gone_with_the_rest(data):
+    greens = [p for p in data.photos if data.classes[p.label] == "greens"]
+    moved = decisions.decide(data, [about(p, RELABEL, "blues") for p in greens])
+    assert moved.classes == ("blues", "reds")
+    more = fill(data.folder.parent / "more", {"whites": 4}, seed=900)
+    other = dataset.scan(fill(more, {"reds": 3}, seed=950))
+    fewer = decisions.combine([moved, other], without=["blues"])
+    assert fewer.class_counts() == {"reds": 8 + 3, "whites": 4}
+
+
+def test_decisions_about_none_of_the_photos_are_counted(data):
+    given = [about(data.photos[0], KEEP), decisions.Decision("none.png", "", EXCLUDE)]
+    assert decisions.strangers(data, given) == "1 of 2 decisions are about none of these photos."
+    assert decisions.strangers(data, given[1:]) == "The one decision is about none of these photos."
+    assert decisions.strangers(data, given[:1]) == ""
 
 
 def test_two_who_decide_at_once_lose_nothing(data):
@@ -220,7 +246,7 @@ def test_a_later_decision_holds_over_one_that_was_written_by_hand_with_a_name_al
 def test_of_several_lines_about_a_photo_the_last_holds(data, tmp_path):
     path, one = tmp_path / "mine.csv", data.photos[0]
     path.write_text(f"file,photo,decision\n{one.name},,exclude\n,sha256:{one.sha256[:16]},keep\n")
-    assert decisions.use(data, path).id == data.id
+    assert decisions.use(data, decisions.read(path)).id == data.id
     assert decisions.apply(data, decisions.read(path)).id == data.id
 
 
@@ -242,7 +268,7 @@ def test_classes_and_photos_of_odd_names_are_found_again(tmp_path, odd):
     rows = [decisions.Decision(d.file, "", d.kind, d.value) for d in decisions.of(left)]
     by_name.write_text(decisions.to_text(rows))
     decisions.undo(left, decisions.of(left))
-    assert decisions.use(base, by_name).id == left.id
+    assert decisions.use(base, decisions.read(by_name)).id == left.id
 
 
 def test_names_for_what_belongs_together_stay_the_same_from_one_decision_to_the_next(data):
@@ -258,7 +284,7 @@ def test_a_csv_saved_with_another_delimiter_is_read(data, tmp_path, mark):
     path = tmp_path / "mine.csv"
     rows = [("file", "photo", "decision", "value"), (data.photos[0].name, "", "relabel", "greens")]
     path.write_text("\ufeff" + "\r\n".join(mark.join(row) for row in rows), encoding="utf-8", newline="")
-    assert names(decisions.use(data, path))[data.photos[0].name] == "greens"
+    assert names(decisions.use(data, decisions.read(path)))[data.photos[0].name] == "greens"
 
 
 @pytest.mark.parametrize(

@@ -238,6 +238,7 @@ def test_decisions_are_saved_as_a_file_and_used_from_one(site, folder, tmp_path,
     with site.expect_download() as download:
         site.locator("#save-decisions").click()
     assert [d.kind for d in decisions.read(download.value.path())] == [EXCLUDE, RELABEL]
+    site.locator("#check-said", has_text="1 of 3 decisions are about none of these photos.").wait_for()
     file.write_text("nonsense")
     with site.expect_file_chooser() as chooser:
         site.locator("#use-decisions").click()

@@ -9,7 +9,7 @@ import pytest
 from conftest import fill
 from PIL import Image, ImageOps
 
-from tlapp import catalog, crossval
+from tlapp import catalog, crossval, decisions
 from tlapp.augment import Views
 from tlapp.dataset import load, scan
 from tlapp.errors import DataError
@@ -18,15 +18,16 @@ from tlapp.plan import Plan
 from tlapp.pool import Pool
 
 
-def made(counts, together=(), folder="", side=""):
+def made(counts, together=(), side=""):
     """A dataset without pixels: so many photos of each class; `together`: sets of indices."""
     names = {i: f"group {n}" for n, members in enumerate(together) for i in members}
     photos, classes = [], tuple(sorted(counts))
     for label, name in enumerate(classes):
         for number in range(counts[name]):
             i = len(photos)
-            path = f"{name}/{folder.format(number)}{number}.png"
-            photos.append(Photo(path, label, side, f"{i:064x}", 8, 8, 192 * i, together=names.get(i, "")))
+            photos.append(
+                Photo(f"{name}/{number}.png", label, side, f"{i:064x}", 8, 8, 192 * i, together=names.get(i, ""))
+            )
     return Dataset("made", classes, tuple(photos), (), (), Path("0" * 16))
 
 
@@ -88,10 +89,8 @@ def test_folds_hold_groups_together_and_stay_even():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_sub_folders_are_drawn_whole_where_that_is_asked(seed):
-    data = made({"a": 40, "b": 40}, folder="day{0}/")
-    photos = [replace(p, name=f"{data.classes[p.label]}/day{i % 40 // 5}/{i}.png") for i, p in enumerate(data.photos)]
-    data = replace(data, photos=tuple(photos))
-    assert data.subfolders[:6] == ("day0",) * 5 + ("day1",)
+    data = made({"a": 40, "b": 40})
+    data = replace(data, photos=tuple(replace(p, subfolder=f"day{i % 40 // 5}") for i, p in enumerate(data.photos)))
     parts = parts_of(data, seed=seed, by="folder")
     for day in range(8):
         assert len({parts[i] for i in range(80) if data.subfolders[i] == f"day{day}"}) == 1
@@ -103,15 +102,36 @@ def test_too_few_sub_folders_are_said():
     data = made({"a": 10, "b": 10})
     with pytest.raises(DataError, match="no sub-folders within the classes"):
         data.split(by="folder")
-    photos = [replace(p, name=f"{data.classes[p.label]}/day{i % 2}/{i}.png") for i, p in enumerate(data.photos)]
+    photos = [replace(p, subfolder=f"day{i % 2}") for i, p in enumerate(data.photos)]
     with pytest.raises(DataError, match="Too few sub-folders to split by in `a`, `b`"):
         replace(data, photos=tuple(photos)).split(by="folder")
 
 
-def test_where_a_csv_names_the_classes_the_folder_of_a_photo_is_its_sub_folder():
-    data = made({"a": 4, "b": 4})
-    photos = [replace(p, name=f"img/patient {i % 3}/{i}.png") for i, p in enumerate(data.photos)]
-    assert replace(data, photos=tuple(photos)).subfolders[:3] == ("img/patient 0", "img/patient 1", "img/patient 2")
+@pytest.mark.parametrize("shape", ["{name}/day{i}", "train/{name}/day{i}/more", "set/{name}/day{i}"])
+def test_the_sub_folder_of_a_photo_is_the_first_below_that_of_its_class(tmp_path, shape):
+    days = {shape.format(name=name, i=i): 3 for name in ("reds", "blues") for i in range(2)}
+    data = scan(fill(tmp_path / "photos", days))
+    assert sorted(data.subfolders) == ["day0"] * 6 + ["day1"] * 6
+
+
+def test_where_a_csv_names_the_classes_the_folder_of_a_photo_is_its_sub_folder(tmp_path):
+    fill(tmp_path / "photos", {"img/patient 0": 4, "img/patient 1": 4})
+    rows = [f"img/patient {i}/{j:03d}.png,{'ab'[j % 2]}" for i in range(2) for j in range(4)]
+    (tmp_path / "photos" / "labels.csv").write_text("\n".join(["file,label", *rows]))
+    assert set(scan(tmp_path / "photos").subfolders) == {"img/patient 0", "img/patient 1"}
+
+
+def test_a_photo_of_another_class_by_decision_stays_in_its_sub_folder(tmp_path):
+    days = {f"{name}/day{i}": 3 for name in ("reds", "blues") for i in range(4)}
+    data = scan(fill(tmp_path / "photos", days))
+    first = data.photos[0]
+    other = next(name for name in data.classes if name != data.classes[first.label])
+    changed = decisions.decide(data, [decisions.about(first, decisions.RELABEL, other)])
+    assert changed.labels.tolist() != data.labels.tolist()
+    assert sorted(changed.subfolders) == sorted(data.subfolders)
+    flat = scan(fill(tmp_path / "flat", {"reds": 4, "blues": 4}))
+    moved = decisions.decide(flat, [decisions.about(flat.photos[0], decisions.RELABEL, "reds")])
+    assert set(moved.subfolders) == {""}
 
 
 def test_photos_of_a_wrapped_and_split_folder_have_no_sub_folder(tmp_path):
@@ -119,20 +139,16 @@ def test_photos_of_a_wrapped_and_split_folder_have_no_sub_folder(tmp_path):
     assert set(data.subfolders) == {""}
 
 
-def of_days(n_days, each=4, folder="{class_name}/day{day}"):
+def of_days(n_days, each=4):
     """Two classes, `each` photos of each class a day."""
     data = made({"a": n_days * each, "b": n_days * each})
-    photos = []
-    for i, p in enumerate(data.photos):
-        day = i % (n_days * each) // each
-        photos.append(replace(p, name=f"{folder.format(class_name=data.classes[p.label], day=day)}/{i}.png"))
+    photos = [replace(p, subfolder=f"day{i % (n_days * each) // each}") for i, p in enumerate(data.photos)]
     return replace(data, photos=tuple(photos))
 
 
-@pytest.mark.parametrize("folder", ["{class_name}/day{day}", "img/day{day}"])
 @pytest.mark.parametrize("seed", range(3))
-def test_folds_and_parts_hold_sub_folders_whole(folder, seed):
-    data = of_days(12, folder=folder)
+def test_folds_and_parts_hold_sub_folders_whole(seed):
+    data = of_days(12)
     blocks = catalog.get(catalog.INCLUDED).block_names
     plan = Plan(catalog.INCLUDED, blocks, solver="exact", split_by="folder", seed=seed)
     split = plan.split(data)

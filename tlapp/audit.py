@@ -15,14 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tlapp import backbones, catalog, crossval, looks, shortcuts, speed
+from tlapp import backbones, catalog, crossval, decisions, looks, shortcuts, speed
+from tlapp import dataset as datasets
 from tlapp import forecast as forecasts
 from tlapp import plan as plans
 from tlapp import pool as pools
 from tlapp.augment import Views
 from tlapp.catalog import Backbone
 from tlapp.crossval import Options
-from tlapp.dataset import Dataset, Split
+from tlapp.dataset import Dataset, Skipped, Split
 from tlapp.events import Progress
 from tlapp.forecast import Curve
 from tlapp.heads import Features
@@ -139,8 +140,11 @@ def leaks(dataset: Dataset, report: Report | None, split: Split) -> list[tuple[i
     return [members for members in _members(groups) if 0 < is_test[list(members)].sum() < len(members)]
 
 
-def to_dict(dataset: Dataset, report: Report, split: Split) -> dict[str, Any]:
-    """The report for JSON: files by their names, exact copies that were left out among the duplicates and leaks."""
+def to_dict(dataset: Dataset, report: Report, split: Split | None) -> dict[str, Any]:
+    """The report for JSON: files by their names, exact copies that were left out among the duplicates and leaks.
+
+    `split`: None where the photos are too few for one.
+    """
 
     def names(indices: tuple[int, ...] | list[int]) -> list[str]:
         return [dataset.photos[i].name for i in indices]
@@ -154,9 +158,9 @@ def to_dict(dataset: Dataset, report: Report, split: Split) -> dict[str, Any]:
     ]
     return {
         "classes": dataset.class_counts(),
-        "unreadable": [{"file": s.name, "reason": s.reason} for s in dataset.skipped if not s.same_as],
+        "unreadable": [{"file": s.name, "reason": s.reason} for s in unreadable(dataset)],
         "duplicates": in_groups + [[name, *others] for name, others in copies.items()],
-        "leaks": [names(members) for members in leaks(dataset, report, split)] + torn,
+        "leaks": [names(members) for members in (leaks(dataset, report, split) if split else [])] + torn,
         "suspect_labels": [
             {
                 "file": dataset.photos[s.index].name,
@@ -176,6 +180,12 @@ def to_dict(dataset: Dataset, report: Report, split: Split) -> dict[str, Any]:
         **{kind: names(getattr(report.flaws, kind)) for kind in ("small", "blurred", "dark", "bright")},
         "cropped": [{"file": dataset.photos[i].name, "cut": round(cut, 3)} for i, cut in report.flaws.cropped],
     }
+
+
+def unreadable(dataset: Dataset) -> list[Skipped]:
+    """Files that are no photos or broken ones; not those left out as copies, by decision, or with their class."""
+    other = (decisions.LEFT_OUT, datasets.NO_CLASS)
+    return [s for s in dataset.skipped if not s.same_as and s.reason not in other]
 
 
 def _exact(dataset: Dataset) -> dict[str, list[str]]:
@@ -252,25 +262,29 @@ def _suspects(
     """All photos by how much the rest of the data contradicts their labels, and the strength that suits the head.
 
     Probabilities come from cross-validation, repeated; a label's is set against its class's mean, as classes differ
-    in how sure they can be (confident learning, Northcutt et al. 2021).
+    in how sure they can be (confident learning, Northcutt et al. 2021). Of a class that is one group nothing is said.
     """
     width = rows.shape[1]
     features = Features((1, len(rows), width), lambda _, first, last: rows[first:last])
     none, options = np.zeros(len(labels), dtype=bool), Options(["ridge"], [width], [False])
-    chance = np.zeros((len(labels), n_classes))
+    chance, asked = np.zeros((len(labels), n_classes)), np.zeros(len(labels))
     strengths = []
     for seed in range(REPEATS):
         fold = crossval.folds(labels, groups, none, True, seed)
-        choice = crossval.choose(features, labels, fold, pool.weights, n_classes, options, _check(should_stop))
-        chance += np.nan_to_num(choice.held_out) / REPEATS
-        strengths.append(choice.l2)
-    own = chance[np.arange(len(labels)), labels]
-    usual = np.bincount(labels, own, n_classes) / np.maximum(np.bincount(labels, minlength=n_classes), 1)
-    score = own / np.maximum(usual[labels], 1e-9)
-    suggested = chance.argmax(1)
+        fold[crossval.within_one(labels, fold)] = -1  # held out, it would leave nothing to know the class by
+        if (fold >= 0).any():
+            choice = crossval.choose(features, labels, fold, pool.weights, n_classes, options, _check(should_stop))
+            chance += np.nan_to_num(choice.held_out)
+            asked += fold >= 0
+            strengths.append(choice.l2)
+    chance /= np.maximum(asked, 1)[:, None]
+    own, judged = chance[np.arange(len(labels)), labels], asked > 0
+    usual = np.bincount(labels, own, n_classes) / np.maximum(np.bincount(labels, judged, n_classes), 1)
+    score = np.where(judged, np.minimum(1.0, own / np.maximum(usual[labels], 1e-9)), 1.0)
+    suggested = np.where(judged, chance.argmax(1), labels)
     order = np.argsort(score, kind="stable")
-    found = [Suspect(int(i), int(labels[i]), int(suggested[i]), float(min(1.0, score[i]))) for i in order]
-    return found, float(np.median(strengths))
+    found = [Suspect(int(i), int(labels[i]), int(suggested[i]), float(score[i])) for i in order]
+    return found, float(np.median(strengths)) if strengths else 1.0
 
 
 def _check(should_stop: ShouldStop) -> Callable[[], None]:

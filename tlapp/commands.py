@@ -64,6 +64,8 @@ def _read(options: argparse.Namespace) -> datasets.Dataset:
             report=lambda done, total, _: bar.update(task, completed=done, total=total or None),
         )
     if options.decisions:
+        if unused := decisions.strangers(dataset, given):
+            terminal.say(unused)
         return decisions.apply(dataset, given)
     noted = decisions.of(dataset)
     if noted:
@@ -83,11 +85,16 @@ def audit(options: argparse.Namespace) -> int:
         tasks: dict[str, Any] = {}
         with jobs.alone():
             report = terminal.show_all(audit.audit(dataset, plan.backbone), bar, tasks)
-    found = audit.to_dict(dataset, report, plan.split(dataset))
+    split, hinders = None, ""
+    try:
+        split = plan.split(dataset)
+    except DataError as error:  # no reason to keep back what was found
+        hinders = str(error)
+    found = audit.to_dict(dataset, report, split)
     if options.json:
         print(json.dumps(found))
     else:
-        for line in [*terminal.findings(found), *filter(None, [*dataset.notes, plans.uneven(dataset)])]:
+        for line in [*terminal.findings(found), *filter(None, [*dataset.notes, plans.uneven(dataset), hinders])]:
             print(printable(line))
     return 0
 

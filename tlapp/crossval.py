@@ -62,6 +62,12 @@ def folds(labels: np.ndarray, groups: np.ndarray, first: np.ndarray, others: boo
     return result
 
 
+def within_one(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Whether a photo's class lies within one group (or one fold), bool (photos,). Both: int64 (photos,)."""
+    n_groups = {label: len(np.unique(groups[labels == label])) for label in np.unique(labels).tolist()}
+    return np.array([n_groups[label] < 2 for label in labels.tolist()], dtype=bool)
+
+
 def choose(
     features: Features,
     labels: np.ndarray,

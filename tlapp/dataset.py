@@ -23,11 +23,12 @@ from tlapp import images, looks, tasks, workspace
 from tlapp.errors import DataError, PictureError, some
 from tlapp.intake import Report
 from tlapp.labels import open_labelled
-from tlapp.layout import Placed
+from tlapp.layout import Placed, subfolder
 from tlapp.photos import Dataset, Photo, Skipped, Split
 
 SCHEMA = 1
 FEW = 15
+NO_CLASS = "is of a class that has no photos to train on"
 _FILES = ("photos.bin", "dataset.json")
 _ALL_FOR_TRAINING = (
     "Photos that came without a test part are all for training; the score comes from the test photos of the others."
@@ -77,8 +78,8 @@ def load(folder: Path) -> Dataset:
         raise DataError(f"The app's copy of the photos at {folder} is gone or damaged. Load them again.") from error
 
 
-def combine(parts: Sequence[Dataset], without: Sequence[str] = (), home: Path | None = None) -> Dataset:
-    """One dataset of the photos of several, less the classes named; the parts stay as they are.
+def combine(parts: Sequence[Dataset], home: Path | None = None) -> Dataset:
+    """One dataset of the photos of several; the parts stay as they are.
 
     Byte-identical photos are dealt with as in `scan`. Where some parts have test photos, all of the others are for
     training. Raises DataError if what is left cannot be trained on.
@@ -91,24 +92,22 @@ def combine(parts: Sequence[Dataset], without: Sequence[str] = (), home: Path | 
     notes = list(dict.fromkeys(notes))
     source = " + ".join(dict.fromkeys(part.source for part in parts))
     with workspace.own_folder(store, ".incoming-") as incoming:
-        found = _without_copies(_copy_pixels(parts, without, incoming), skipped, notes)
+        found = _without_copies(_copy_pixels(parts, incoming), skipped, notes)
         dataset = finish(found, skipped, notes, source, incoming, all_test=False)
         return keep(dataset, store)
 
 
-def _copy_pixels(parts: Sequence[Dataset], without: Sequence[str], folder: Path) -> list[tuple[str, Photo]]:
-    """All photos but those of some classes, one file of pixels after the other; names told apart."""
+def _copy_pixels(parts: Sequence[Dataset], folder: Path) -> list[tuple[str, Photo]]:
+    """All photos, one file of pixels after the other; names told apart."""
     found: list[tuple[str, Photo]] = []
     taken: set[str] = set()
     with open(folder / "photos.bin", "wb") as out:
         for part in parts:
             for index, photo in enumerate(part.photos):
-                class_name = part.classes[photo.label]
-                if class_name not in without:
-                    name = _free_name(photo.name, taken)
-                    taken.add(name)
-                    found.append((class_name, dataclasses.replace(photo, name=name, offset=out.tell())))
-                    out.write(part.pixels(index).data)
+                name = _free_name(photo.name, taken)
+                taken.add(name)
+                found.append((part.classes[photo.label], dataclasses.replace(photo, name=name, offset=out.tell())))
+                out.write(part.pixels(index).data)
         out.flush()
         os.fsync(out.fileno())
     return found
@@ -151,7 +150,8 @@ def _ingest(
                     if test and root is source and side == "test":
                         side = "validation"  # with test photos given, val/ is what choices are made on
                     name = f"{root.name}/{placed.file.name}" if root is test else placed.file.name
-                    photo = dataclasses.replace(decoded.photo, name=name, side=side, offset=out.tell())
+                    below = subfolder(placed.file.name, placed.class_name)
+                    photo = dataclasses.replace(decoded.photo, name=name, side=side, offset=out.tell(), subfolder=below)
                     found.append((placed.class_name, photo))
                     out.write(decoded.pixels.data)
         out.flush()
@@ -247,7 +247,7 @@ def finish(
             "settings by and to test with. Add photos or take the class out."
         )
     unknown = [photo for name, photo in found if name not in counts]
-    skipped += [Skipped(p.name, "is of a class that has no photos to train on") for p in unknown]
+    skipped += [Skipped(p.name, NO_CLASS) for p in unknown]
     label = {name: i for i, name in enumerate(classes)}
     photos = tuple(dataclasses.replace(photo, label=label[name]) for name, photo in found if name in label)
     dataset = Dataset(str(source), classes, photos, tuple(skipped), tuple(notes), folder, original)

@@ -136,18 +136,45 @@ def undo(dataset: Dataset, old: Sequence[Decision]) -> Dataset:
     return _change(dataset, old, changed)
 
 
-def use(dataset: Dataset, path: Path) -> Dataset:
-    """Note those decisions of a CSV that are about these photos; the dataset that follows. Raises DataError."""
+def use(dataset: Dataset, given: Sequence[Decision]) -> Dataset:
+    """Note those decisions that are about these photos; the dataset that follows. Raises DataError."""
     base = original(dataset)
-    return decide(base, [about(photo, d.kind, d.value) for d, photo in _matched(base, read(path))])
+    return decide(base, [about(photo, d.kind, d.value) for d, photo in _matched(base, given)])
+
+
+def strangers(dataset: Dataset, given: Sequence[Decision]) -> str:
+    """A sentence on those of the decisions that are about none of these photos; "" if there are none."""
+    n = len(given) - len(_matched(original(dataset), given))
+    if n == 0:
+        return ""
+    of_all = "The one decision is" if len(given) == 1 else f"{n} of {len(given)} decisions are"
+    return f"{of_all} about none of these photos."
 
 
 def combine(parts: Sequence[Dataset], without: Sequence[str] = ()) -> Dataset:
-    """`dataset.combine` of the parts as they were read; what was decided about their photos holds on."""
+    """`dataset.combine` of the parts as they were read; what was decided about their photos holds on.
+
+    `without`: classes to take out, with the photos that are of them by now.
+    """
     noted = [decision for part in parts for decision in of(part)]
-    base = datasets.combine([original(part) for part in parts], without, parts[0].folder.parent.parent)
-    kept = [d for d in noted if d.kind != RELABEL or d.value in base.classes]
-    return decide(base, [about(photo, d.kind, d.value) for d, photo in _matched(base, kept)])
+    base = datasets.combine([_less(part, without) for part in parts], parts[0].folder.parent.parent)
+    classes = _by_text(base.classes)
+    return use(base, [d for d in noted if d.kind != RELABEL or d.value in classes])
+
+
+def _less(part: Dataset, without: Sequence[str]) -> Dataset:
+    """The photos as they were read, less those that are of the classes `without` as decided; one that was of such a
+    class and no longer is, is of its new class from the start.
+    """
+    base, now = original(part), {photo.offset: part.classes[photo.label] for photo in part.photos}
+    kept = []
+    for photo in base.photos:
+        name = base.classes[photo.label]
+        of_class = now.get(photo.offset, name)
+        if of_class not in without:
+            label = base.classes.index(of_class) if name in without else photo.label
+            kept.append(dataclasses.replace(photo, label=label))
+    return dataclasses.replace(base, photos=tuple(kept))
 
 
 def apply(base: Dataset, decisions: Sequence[Decision]) -> Dataset:

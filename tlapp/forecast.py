@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tlapp.crossval import within_one
 from tlapp.heads import one_hot, solve
 
 MORE = 20
@@ -52,7 +53,11 @@ def curve(
         labels, groups: int64 (photos,); a group is held out whole.
         l2: strength of the ridge heads.
         check: called between fits; what it raises ends the work.
+
+    Where a class is one group there is none. Photos of folds that leave nothing of a class are not asked about.
     """
+    if within_one(labels, groups).any():
+        return Curve()
     generator = np.random.default_rng(seed)
     right: dict[int, list[np.ndarray]] = {}
     for _ in range(repeats):
@@ -61,14 +66,15 @@ def curve(
         inside = [[generator.permutation(np.flatnonzero((fold != k) & (labels == c))) for c in range(n_classes)]
                   for k in range(_FOLDS)]  # fmt: skip
         for size in _sizes(int(np.bincount(labels, minlength=n_classes).min())):
-            answers = np.zeros(len(labels), dtype=bool)
+            answers = np.full(len(labels), np.nan)
             for k, classes in enumerate(inside):
                 check()
                 out, chosen = np.flatnonzero(fold == k), np.concatenate([members[:size] for members in classes])
-                if len(out):
+                if len(out) and all(map(len, classes)):
                     answers[out] = _answers(rows, labels, chosen, out, n_classes, l2) == labels[out]
-            right.setdefault(size, []).append(answers)
-    points = [_point(size, np.stack(found)) for size, found in sorted(right.items())]
+            if not np.isnan(answers).all():
+                right.setdefault(size, []).append(answers)
+    points = [_point(size, np.stack(found)) for size, found in sorted(right.items()) if len(found) > 1]
     return Curve(tuple(points), _ahead(points, len(labels)))
 
 
@@ -92,10 +98,13 @@ def _answers(
 
 
 def _point(size: int, right: np.ndarray) -> Point:
-    """`right`: bool (repeats, photos). The interval takes in which photos were asked, and which were learned from."""
-    accuracy, n = float(right.mean()), right.shape[1]
+    """`right`: 1, 0 or NaN (not asked), (repeats, photos). The interval takes in which photos were asked, and which
+    were learned from.
+    """
+    each = np.nanmean(right, axis=1)
+    accuracy, n = float(each.mean()), int((~np.isnan(right)).any(0).sum())
     guarded = (accuracy * n + 2) / (n + 4)
-    half = _Z * (guarded * (1 - guarded) / (n + 4) + right.mean(1).var(ddof=1) / len(right)) ** 0.5
+    half = _Z * (guarded * (1 - guarded) / (n + 4) + each.var(ddof=1) / len(right)) ** 0.5
     return Point(size, accuracy, max(0.0, accuracy - half), min(1.0, accuracy + half))
 
 

@@ -41,6 +41,17 @@ class Arranged:
     has_test: bool = False
 
 
+def subfolder(name: str, class_name: str) -> str:
+    """The first folder below that of the class in the path `name`; where no folder has the name of the class, all that
+    stand before the file. "" where there is none.
+    """
+    folders = PurePosixPath(name).parts[:-1]
+    if class_name in folders:
+        below = folders[len(folders) - folders[::-1].index(class_name) :]
+        return below[0] if below else ""
+    return "/".join(folders)
+
+
 def arrange(listing: Listing, shown: str) -> Arranged:
     """Find classes and splits; messages call the source `shown`. Raises DataError where no folder holds photos."""
     arranged = Arranged(skipped=list(listing.refused))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -24,8 +24,9 @@ class Photo:
     """One accepted photo. `side` is "train", "validation" or "test" where its folder says so, else "".
 
     `height`, `width`: pixels of the copy, which starts at byte `offset`; `sha256` is of the file as submitted, as are
-    `n_bytes`, `full_height`, `full_width`, `camera` and `taken` (`images.Facts`); `look`: `looks.look`. `together`: a
-    name that photos share which the person wants on one side. What is unknown is 0 or "".
+    `n_bytes`, `full_height`, `full_width`, `camera` and `taken` (`images.Facts`); `look`: `looks.look`;
+    `subfolder`: `layout.subfolder`. `together`: a name that photos share which the person wants on one side. What is
+    unknown is 0 or "".
     """
 
     name: str
@@ -41,6 +42,7 @@ class Photo:
     camera: str = ""
     taken: int = 0
     look: str = ""
+    subfolder: str = ""
     together: str = ""
 
 
@@ -131,10 +133,8 @@ class Dataset:
 
     @cached_property
     def subfolders(self) -> tuple[str, ...]:
-        """The sub-folder of each photo below that of its class (the first one there), else the folder that it lies in
-        where folders are not the classes; "" where there is none.
-        """
-        return tuple(_subfolder(photo.name, self.classes[photo.label]) for photo in self.photos)
+        """The sub-folder of each photo; "" where there is none."""
+        return tuple(photo.subfolder for photo in self.photos)
 
     def grouping(self, by: str) -> np.ndarray:
         """`groups`; for `by` "folder" the photos of sub-folders of one name belong together too."""
@@ -194,14 +194,6 @@ class Dataset:
                         f"Too few sub-folders to split by in {some(names)}: each part needs one of its own. Split "
                         "photo by photo, or sort the photos into more sub-folders."
                     )
-
-
-def _subfolder(name: str, class_name: str) -> str:
-    folders = PurePosixPath(name).parts[:-1]
-    if class_name in folders:
-        below = folders[len(folders) - folders[::-1].index(class_name) :]
-        return below[0] if below else ""
-    return "/".join(folders)
 
 
 def _draw(

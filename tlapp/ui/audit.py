@@ -76,12 +76,17 @@ class Panel(NamedTuple):
     original: gr.State
 
     @property
+    def question(self) -> list[Any]:
+        """The label that is asked about, and the answers to it."""
+        return [self.photo, self.keep, self.change, self.leave, self.undo, self.other, self.at]
+
+    @property
     def shown(self) -> list[Any]:
         """What is filled from a look."""
         parts = [part for pair in self.sections.values() for part in pair]
         return [
-            self.box, self.hint, self.go, self.verdict, self.labels, self.photo, self.keep, self.change, self.leave,
-            self.undo, self.other, self.at, *parts, self.ahead, self.tally, self.download, self.undo_all, self.original,
+            self.box, self.hint, self.go, self.verdict, self.labels, *self.question, *parts, self.ahead, self.tally,
+            self.download, self.undo_all, self.original,
         ]  # fmt: skip
 
 
@@ -154,7 +159,7 @@ def wire(p: Panel, mine: Mine, controls: list[Any]) -> Step:
                 raise DataError("There are no photos yet. Load them first.")
             made = decide(look)
             after = _look(made.id, *where[1:])
-            return {mine.dataset: made.id, p.said: "", **_updates(_render(p, after), _render(p, look))}
+            return {mine.dataset: made.id, p.said: "", **_updates(_render(p, after), _render(p, look), p.question)}
         except Exception as error:  # Gradio shows none of handlers that are not queued
             return {p.said: pieces.notice("error", pieces.sentence(error))}
 
@@ -178,9 +183,12 @@ def wire(p: Panel, mine: Mine, controls: list[Any]) -> Step:
 
     def use(file: str, *where: Any) -> Any:
         try:
-            return changed(where, lambda look: _use(look, Path(file)))
-        finally:
-            Path(file).unlink(missing_ok=True)
+            given, look = _uploaded(Path(file)), _look(*where)
+        except DataError as error:
+            return {p.said: pieces.notice("error", str(error))}
+        shown = changed(where, lambda look: decisions.use(look.current, given))
+        unused = decisions.strangers(look.base, given) if look else ""
+        return {**shown, p.said: shown[p.said] or pieces.notice("info", unused)}
 
     def check(name: str, share: float, number: float | None, by: str, request: gr.Request) -> Iterator[list[Any]]:
         look = _look(name, share, number, by)
@@ -214,11 +222,14 @@ def _look(name: str, share: float, number: float | None, by: str) -> Look | None
     return Look(base, current, _reports.get(base.id), decisions.of(base), share, int(number or 0), by)
 
 
-def _use(look: Look, file: Path) -> Dataset:
+def _uploaded(file: Path) -> list[Decision]:
+    """The decisions of an uploaded CSV, which is gone afterwards. Raises DataError."""
     try:
-        return decisions.use(look.current, file)
+        return decisions.read(file)
     except DataError as error:  # the person knows the file by its name
         raise DataError(str(error).replace(printable(str(file)), f"`{printable(file.name)}`")) from error
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def _judged(look: Look, kind: str, at: str, to: str | None) -> Decision:
@@ -267,9 +278,13 @@ def _so_far(task: Task[Any]) -> str:
     return f"{task.what or 'Starting'}" + (f" · {task.done:,.0f} of {task.total:,.0f}" if task.total > 1 else "")
 
 
-def _updates(now: Update, before: Update | None = None) -> dict[Any, Any]:
-    """What has to be sent, given what the page shows."""
-    return {part: gr.update(**new) for part, new in now.items() if not before or before.get(part) != new}
+def _updates(now: Update, before: Update | None = None, always: Sequence[Any] = ()) -> dict[Any, Any]:
+    """What has to be sent, given what the page shows; `always`: parts that another page may have made stale here."""
+    return {
+        part: gr.update(**new)
+        for part, new in now.items()
+        if before is None or part in always or before.get(part) != new
+    }
 
 
 def _render(p: Panel, look: Look | None) -> Update:

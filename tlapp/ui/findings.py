@@ -65,6 +65,11 @@ class Look:
         digits = decisions.about(photo, EXCLUDE).photo
         return self.labelled.get(digits) or self.labelled.get(photo.name)
 
+    def is_out(self, index: int) -> bool:
+        """Whether the person left this photo of `base` out."""
+        decision = self.label_decision(self.base.photos[index])
+        return decision is not None and decision.kind == EXCLUDE
+
     @cached_property
     def kept(self) -> list[int]:
         """Photos of `base` that the current dataset has, in its order."""
@@ -223,7 +228,7 @@ def _near(look: Look, report: Report) -> Finding | None:
     out = []
     for members in groups:
         first: set[int] = set()
-        for i in sorted(members, key=lambda i: look.base.photos[i].side != "test"):
+        for i in sorted(members, key=lambda i: (look.is_out(i), look.base.photos[i].side != "test")):
             if int(labels[i]) in first:
                 out.append(i)
             first.add(int(labels[i]))
@@ -238,13 +243,12 @@ def _near(look: Look, report: Report) -> Finding | None:
 
 
 def _leaks(look: Look, report: Report) -> Finding | None:
+    everything = frozenset(range(len(look.base.photos)))
     if look.given:
-        torn = _torn(look, report, look.base.photos, frozenset(range(len(look.base.photos))), {
-            i for i, photo in enumerate(look.base.photos) if photo.side == "test"
-        })  # fmt: skip
+        tests = {i for i, photo in enumerate(look.base.photos) if photo.side == "test"}
+        torn = _torn(look, report, everything, tests)
         if not torn:
             return None
-        tests = {i for i, photo in enumerate(look.base.photos) if photo.side == "test"}
         new = _exclude(look, [i for members in torn for i in members if i not in tests])
         said = f"{_groups_stand(len(torn))} The score then rewards memory. Your folders say which are test photos."
         act = f"Leave out the copies that are no test photos ({len(new)})" if new else ""
@@ -254,18 +258,19 @@ def _leaks(look: Look, report: Report) -> Finding | None:
         for members in report.near
         for photo in (look.base.photos[i] for i in members)
     )
-    torn = _torn(look, report, look.base.photos, frozenset(look.kept), look.tested)
-    before = torn or _torn(look, report, look.base.photos, frozenset(range(len(look.base.photos))), _drawn(look))
+    torn = _torn(look, report, frozenset(look.kept), look.tested)
+    before = torn or _torn(look, report, everything, _drawn(look))
     if not before:
         return None
-    settled = look.is_done(new)
-    said = (
-        "All near copies are kept on one side: a test photo has no copy to learn from."
-        if settled
-        else f"{_groups_stand(len(torn))} The score then rewards memory."
-        if torn
-        else "None is on both sides any more, as the photos now stand."
-    )
+    asked = bool(new) and look.is_done(new)
+    if torn:
+        said = f"{_groups_stand(len(torn))} The score then rewards memory."
+        if asked:
+            said += " Their classes are too small to keep them on one side: add photos, or leave the copies out."
+    elif asked:
+        said = "All near copies are kept on one side: a test photo has no copy to learn from."
+    else:
+        said = "None is on both sides any more, as the photos now stand."
     return Finding(
         "Copies among the test photos", said, _groups(look, before), "Keep near copies on one side" if new else "", new
     )
@@ -283,9 +288,7 @@ def _drawn(look: Look) -> frozenset[int]:
         return frozenset()
 
 
-def _torn(
-    look: Look, report: Report, photos: Sequence[Photo], kept: frozenset[int], tests: Iterable[int]
-) -> list[tuple[int, ...]]:
+def _torn(look: Look, report: Report, kept: frozenset[int], tests: Iterable[int]) -> list[tuple[int, ...]]:
     """Groups on both sides, of those photos that are kept."""
     from tlapp import audit
 
@@ -374,8 +377,7 @@ def _more(n: int, most: int) -> str:
 
 def _photo(look: Look, index: int) -> str:
     photo = look.base.photos[index]
-    label, decided = look.base.classes[photo.label], look.label_decision(photo)
-    is_out = bool(decided and decided.kind == EXCLUDE)
+    label, decided, is_out = look.base.classes[photo.label], look.label_decision(photo), look.is_out(index)
     now = decided.value if decided and decided.kind == RELABEL else label
     state = "left out" if is_out else f"{now}, test" if index in look.tested else now
     picture = pieces.picture(
