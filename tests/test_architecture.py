@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     "errors", "tables", "events", "workspace", "tasks", "images", "intake", "layout", "labels", "looks", "photos",
-    "dataset", "decisions", "shortcuts", "paper", "demo", "catalog", "settings", "plan", "seeding",
+    "dataset", "merge", "decisions", "shortcuts", "paper", "demo", "catalog", "settings", "plan", "seeding",
     "augment|backbones", "speed", "features", "lbfgs", "heads", "crossval", "sampling", "pool", "forecast", "audit",
     "optimizers", "train", "recipe", "estimate", "evaluate", "tune", "runs", "figures", "predict", "scoring",
     "fetching", "sitting", "jobs", "ui.pieces", "ui.frame", "ui.curve", "ui.guard", "ui.serve", "ui.drop", "ui.shelf",

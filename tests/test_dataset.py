@@ -8,7 +8,7 @@ import pytest
 from conftest import photo
 from PIL import Image
 
-from tlapp import dataset, images
+from tlapp import dataset, images, merge
 from tlapp.errors import DataError
 from tlapp.tasks import Cancelled
 
@@ -259,7 +259,7 @@ def test_a_second_scan_of_the_same_photos_shares_one_copy(make_folder, home):
 
 def test_photos_of_one_name_are_all_kept_however_often_more_are_added(make_folder):
     first, second, third = (dataset.scan(make_folder({"reds": 3, "blues": 3}, name)) for name in "abc")
-    data = dataset.combine([dataset.combine([first, second]), third])
+    data = merge.combine([merge.combine([first, second]), third])
     assert data.class_counts() == {"blues": 9, "reds": 9}
     assert len({entry.name for entry in data.photos}) == 18
     assert data.skipped == ()
@@ -278,10 +278,10 @@ def test_a_photo_is_not_dropped_for_another_of_the_same_name(make_folder, tmp_pa
 def test_photos_added_without_a_test_part_are_said_to_be_for_training(make_folder):
     split = dataset.scan(make_folder({"train/reds": 4, "train/blues": 4, "test/reds": 2, "test/blues": 2}))
     loose = dataset.scan(make_folder({"reds": 3, "blues": 3}, "loose"))
-    said = [note for note in dataset.combine([split, loose]).notes if "all for training" in note]
+    said = [note for note in merge.combine([split, loose]).notes if "all for training" in note]
     assert len(said) == 1
     assert "comes from the test photos of the others" in said[0]
-    assert not [note for part in ([split, split], [loose, loose]) for note in dataset.combine(part).notes
+    assert not [note for part in ([split, split], [loose, loose]) for note in merge.combine(part).notes
                 if "all for training" in note]  # fmt: skip
 
 

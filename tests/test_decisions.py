@@ -149,6 +149,44 @@ def test_a_photo_that_is_no_longer_of_the_class_taken_out_stays(data):
     assert names(decisions.undo(fewer, decisions.of(fewer)))[green.name] == "reds"
 
 
+def test_a_photo_of_two_classes_is_used_once_its_class_is_said_and_undo_leaves_it_out_again(tmp_path):
+    folder = fill(tmp_path / "photos", {"reds": 6, "blues": 6})
+    shutil.copy(folder / "reds" / "000.png", folder / "blues" / "same.png")
+    data = dataset.scan(folder)
+    (one,) = data.disputed
+    assert one.classes == ("blues", "reds")
+    assert len(data.photos) + len(data.skipped) == 13
+    made = decisions.decide(data, [about(one.photo, RELABEL, "reds")])
+    assert names(made)[one.photo.name] == "reds"
+    assert len(made.photos) + len(made.skipped) == 13
+    assert [s.reason for s in made.skipped] == [f"is a copy of `{one.photo.name}`"]
+    assert made.disputed == ()
+    index = [p.name for p in made.photos].index(one.photo.name)
+    assert np.array_equal(made.pixels(index), data.pixels(len(data.photos)))
+    folder, n, at = decisions.places(made)
+    assert (folder, n, at[index]) == (data.folder, 12, 11)
+    assert decisions.places(data)[1] == 12
+    assert decisions.undo(made, decisions.of(made)).id == data.id
+    left = decisions.decide(data, [about(one.photo, EXCLUDE)])
+    assert left.id == data.id
+    assert dataset.load(data.folder).disputed == data.disputed
+
+
+def test_a_photo_of_two_classes_stays_open_beside_more_photos_unless_they_say_what_it_is(tmp_path):
+    folder = fill(tmp_path / "photos", {"reds": 6, "blues": 6})
+    shutil.copy(folder / "reds" / "000.png", folder / "blues" / "same.png")
+    data = dataset.scan(folder)
+    more = fill(tmp_path / "more", {"reds": 3, "blues": 3}, seed=500)
+    both = decisions.combine([data, dataset.scan(more)])
+    (one,) = both.disputed
+    assert np.array_equal(both.pixels(len(both.photos)), data.pixels(len(data.photos)))
+    assert names(decisions.decide(both, [about(one.photo, RELABEL, "blues")]))[one.photo.name] == "blues"
+    shutil.copy(folder / "reds" / "000.png", more / "reds" / "known.png")
+    said = decisions.combine([data, dataset.scan(more)])
+    assert said.disputed == ()
+    assert names(said)["reds/known.png"] == "reds"
+
+
 def test_a_class_that_lost_its_photos_to_others_is_gone_with_the_rest(data):
     greens = [p for p in data.photos if data.classes[p.label] == "greens"]
     moved = decisions.decide(data, [about(p, RELABEL, "blues") for p in greens])

@@ -1,8 +1,10 @@
 """The panel "Check your photos": what it shows, and what the person decides there."""
 
+import shutil
+
 import pytest
 from conftest import fill, until
-from sites import load_path, tab
+from sites import chosen, load_path, tab
 
 from tlapp import audit, dataset, decisions, runs, workspace
 from tlapp.audit import Flaws, Report, Suspect
@@ -106,6 +108,25 @@ def test_every_finding_is_a_section_with_pictures_and_words(site, folder, finds)
     assert not site.locator("#labels").is_visible()
 
 
+@pytest.mark.parametrize("is_seen", [False, True])
+def test_the_ends_of_long_photos_are_kept_by_one_click_and_cut_off_again_by_another(site, folder, finds, is_seen):
+    finds(everything)
+    check(site, folder)
+    if is_seen:
+        tab(site, "2 Train")
+        site.locator("#preview img").first.wait_for()
+        tab(site, "1 Data")
+    site.locator("#act-cropped", has_text="Show all of each photo").click()
+    site.locator("#act-cropped", has_text="Undo").wait_for()
+    tab(site, "2 Train")
+    until(lambda: chosen(site, "set-framing") == "letterbox", 30)
+    tab(site, "1 Data")
+    site.locator("#act-cropped", has_text="Undo").click()
+    site.locator("#act-cropped", has_text="Show all of each photo").wait_for()
+    tab(site, "2 Train")
+    until(lambda: chosen(site, "set-framing") == "crop", 30)
+
+
 def test_where_nothing_is_found_one_sentence_says_so(site, folder, finds):
     finds(nothing)
     check(site, folder)
@@ -167,6 +188,44 @@ def test_labels_are_judged_by_keys_and_what_is_judged_does_not_come_again(site, 
     site.keyboard.press("x")
     site.locator("#label-photo", has_text="All 3 labels are decided.").wait_for()
     assert noted(home) == [(KEEP, ""), (RELABEL, "reds"), (EXCLUDE, "")]
+
+
+def test_a_label_that_was_judged_on_another_page_is_not_asked_about_for_ever(site, folder, finds, home):
+    finds(three_suspects)
+    check(site, folder)
+    other = site.context.new_page()
+    other.goto(site.url)
+    other.locator("#label-photo", has_text="1 of 3").wait_for()
+    other.locator("#label-keep").click()
+    other.locator("#label-photo", has_text="2 of 3").wait_for()
+    site.locator("#label-out").click()  # about the photo that is asked about here
+    site.locator("#label-photo", has_text="2 of 3").wait_for()
+    assert noted(home) == [(EXCLUDE, "")]
+    site.locator("#label-keep").click()
+    site.locator("#label-photo", has_text="3 of 3").wait_for()
+    other.locator("#label-keep").click()
+    other.locator("#label-photo", has_text="3 of 3").wait_for()
+    assert noted(home) == [(EXCLUDE, ""), (KEEP, "")]
+
+
+def test_a_file_in_two_classes_is_given_one_by_a_key(site, tmp_path, finds, home):
+    folder = fill(tmp_path / "photos", {"reds": 6, "blues": 6})
+    shutil.copy(folder / "reds" / "000.png", folder / "blues" / "same.png")
+    finds(nothing)
+    check(site, folder)
+    site.locator("#label-photo", has_text="The very same file stands in blues and in reds.").wait_for()
+    site.locator("#label-keep", has_text="It is blues (K)").wait_for()
+    photos(site, 11)
+    site.locator("h1").click()
+    site.keyboard.press("r")
+    photos(site, 12)
+    assert noted(home) == [(RELABEL, "reds")]
+    site.locator("#label-photo", has_text="The one label is decided.").wait_for()
+    site.keyboard.press("u")
+    site.locator("#label-photo", has_text="The very same file").wait_for()
+    site.keyboard.press("k")
+    photos(site, 12)
+    assert noted(home) == [(RELABEL, "blues")]
 
 
 def test_another_class_can_be_chosen_and_hostile_names_are_shown_literally(site, tmp_path, finds, home):

@@ -149,12 +149,12 @@ def to_dict(dataset: Dataset, report: Report, split: Split | None) -> dict[str, 
     def names(indices: tuple[int, ...] | list[int]) -> list[str]:
         return [dataset.photos[i].name for i in indices]
 
-    exact = _exact(dataset)
-    copies = dict(exact)
+    equal = exact(dataset)
+    copies = dict(equal)
     in_groups = [[n for name in names(members) for n in (name, *copies.pop(name, []))] for members in report.near]
     sides = {s.name: s.side for s in dataset.skipped if s.same_as} | {p.name: p.side for p in dataset.photos}
     torn = [
-        [name, *others] for name, others in exact.items() if len({sides.get(n) == "test" for n in (name, *others)}) > 1
+        [name, *others] for name, others in equal.items() if len({sides.get(n) == "test" for n in (name, *others)}) > 1
     ]
     return {
         "classes": dataset.class_counts(),
@@ -188,8 +188,8 @@ def unreadable(dataset: Dataset) -> list[Skipped]:
     return [s for s in dataset.skipped if not s.same_as and s.reason not in other]
 
 
-def _exact(dataset: Dataset) -> dict[str, list[str]]:
-    """Files that were left out as byte-identical, by the one that they are copies of."""
+def exact(dataset: Dataset) -> dict[str, list[str]]:
+    """Files that were left out as byte-identical, by the name of the one that they are copies of."""
     found: dict[str, list[str]] = {}
     for skipped in dataset.skipped:
         if skipped.same_as and skipped.same_as != skipped.name:

@@ -14,7 +14,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +23,12 @@ from tlapp.errors import DataError, PictureError, some
 from tlapp.intake import Report
 from tlapp.labels import open_labelled
 from tlapp.layout import Placed, subfolder
-from tlapp.photos import Dataset, Photo, Skipped, Split
+from tlapp.photos import Dataset, Disputed, Photo, Skipped, Split
 
 SCHEMA = 1
 FEW = 15
 NO_CLASS = "is of a class that has no photos to train on"
 _FILES = ("photos.bin", "dataset.json")
-_ALL_FOR_TRAINING = (
-    "Photos that came without a test part are all for training; the score comes from the test photos of the others."
-)
 
 
 def scan(
@@ -71,51 +67,12 @@ def load(folder: Path) -> Dataset:
     try:
         values = json.loads((folder / "dataset.json").read_bytes())
         photos = tuple(Photo(**p) for p in values["photos"])
+        disputed = tuple(Disputed(Photo(**d["photo"]), tuple(d["classes"])) for d in values.get("disputed", []))
         skipped = tuple(Skipped(**s) for s in values["skipped"])
         classes, notes = tuple(values["classes"]), tuple(values["notes"])
-        return Dataset(values["source"], classes, photos, skipped, notes, folder, values.get("original", ""))
+        return Dataset(values["source"], classes, photos, skipped, notes, folder, values.get("original", ""), disputed)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"The app's copy of the photos at {folder} is gone or damaged. Load them again.") from error
-
-
-def combine(parts: Sequence[Dataset], home: Path | None = None) -> Dataset:
-    """One dataset of the photos of several; the parts stay as they are.
-
-    Byte-identical photos are dealt with as in `scan`. Where some parts have test photos, all of the others are for
-    training. Raises DataError if what is left cannot be trained on.
-    """
-    store = (home or workspace.home()) / "datasets"
-    skipped = [s for part in parts for s in part.skipped]
-    notes = [note for part in parts for note in part.notes if note not in advice(part)]
-    if len({_has_test(part.photos) for part in parts}) > 1:
-        notes.append(_ALL_FOR_TRAINING)
-    notes = list(dict.fromkeys(notes))
-    source = " + ".join(dict.fromkeys(part.source for part in parts))
-    with workspace.own_folder(store, ".incoming-") as incoming:
-        found = _without_copies(_copy_pixels(parts, incoming), skipped, notes)
-        dataset = finish(found, skipped, notes, source, incoming, all_test=False)
-        return keep(dataset, store)
-
-
-def _copy_pixels(parts: Sequence[Dataset], folder: Path) -> list[tuple[str, Photo]]:
-    """All photos, one file of pixels after the other; names told apart."""
-    found: list[tuple[str, Photo]] = []
-    taken: set[str] = set()
-    with open(folder / "photos.bin", "wb") as out:
-        for part in parts:
-            for index, photo in enumerate(part.photos):
-                name = _free_name(photo.name, taken)
-                taken.add(name)
-                found.append((part.classes[photo.label], dataclasses.replace(photo, name=name, offset=out.tell())))
-                out.write(part.pixels(index).data)
-        out.flush()
-        os.fsync(out.fileno())
-    return found
-
-
-def _free_name(name: str, taken: set[str]) -> str:
-    numbered = (f"{name} ({number})" for number in count(2))
-    return next(free for free in chain([name], numbered) if free not in taken)
 
 
 def _ingest(
@@ -156,8 +113,8 @@ def _ingest(
                     out.write(decoded.pixels.data)
         out.flush()
         os.fsync(out.fileno())
-    found = _without_copies(found, skipped, notes)
-    return finish(found, skipped, notes, shown_as or source, incoming, all_test)
+    found, disputed = without_copies(found, skipped, notes)
+    return finish(found, disputed, skipped, notes, shown_as or source, incoming, all_test)
 
 
 @dataclass(frozen=True)
@@ -193,32 +150,40 @@ def _decode_all(placed: list[Placed], report: Report | None) -> Iterator[tuple[P
             report(done, len(placed), photo.class_name)
 
 
-def _without_copies(
+def without_copies(
     found: list[tuple[str, Photo]], skipped: list[Skipped], notes: list[str]
-) -> list[tuple[str, Photo]]:
-    """One of each byte-identical photo: the test photo before others; none where its classes disagree."""
+) -> tuple[list[tuple[str, Photo]], list[Disputed]]:
+    """One of each byte-identical photo: the test photo before others; where their classes disagree, it is disputed."""
     order = {"test": 0, "validation": 1, "train": 2, "": 3}
     same: dict[str, list[int]] = {}
     for position in sorted(range(len(found)), key=lambda i: order[found[i][1].side]):
         same.setdefault(found[position][1].sha256, []).append(position)
     dropped: dict[int, str] = {}
     first_of: dict[int, str] = {}
+    disputed = []
     for first, *others in same.values():
-        names = sorted({found[i][0] for i in (first, *others)})
-        first_of |= dict.fromkeys((first, *others), found[first][1].name)
+        names, photo = sorted({found[i][0] for i in (first, *others)}), found[first][1]
+        first_of |= dict.fromkeys((first, *others), photo.name)
         if len(names) > 1:
             reason = f"stands in {some(names)} with the same bytes, so its class is unknown; keep one"
             dropped |= dict.fromkeys((first, *others), reason)
+            disputed.append(Disputed(dataclasses.replace(photo, label=-1), tuple(names)))
         else:
-            dropped |= dict.fromkeys(others, f"is a copy of `{found[first][1].name}`")
+            dropped |= dict.fromkeys(others, is_copy_of(photo.name))
     skipped += [Skipped(found[i][1].name, why, first_of[i], found[i][1].side) for i, why in dropped.items()]
     if dropped:
         notes.append(f"{_count(len(dropped), 'photo')} left out as exact copies of others.")
-    return [entry for i, entry in enumerate(found) if i not in dropped]
+    return [entry for i, entry in enumerate(found) if i not in dropped], disputed
+
+
+def is_copy_of(name: str) -> str:
+    """Why a copy of the photo of that name is not used."""
+    return f"is a copy of `{name}`"
 
 
 def finish(
     found: list[tuple[str, Photo]],
+    disputed: Sequence[Disputed],
     skipped: list[Skipped],
     notes: list[str],
     source: str | Path,
@@ -250,7 +215,8 @@ def finish(
     skipped += [Skipped(p.name, NO_CLASS) for p in unknown]
     label = {name: i for i, name in enumerate(classes)}
     photos = tuple(dataclasses.replace(photo, label=label[name]) for name, photo in found if name in label)
-    dataset = Dataset(str(source), classes, photos, tuple(skipped), tuple(notes), folder, original)
+    open_ = tuple(d for d in disputed if set(d.classes) <= set(classes))
+    dataset = Dataset(str(source), classes, photos, tuple(skipped), tuple(notes), folder, original, open_)
     return dataset if all_test else dataclasses.replace(dataset, notes=(*notes, *advice(dataset)))
 
 
@@ -262,7 +228,7 @@ def advice(dataset: Dataset) -> list[str]:
     if few:
         said.append(f"Below {FEW} photos a class the score says little: {some(few)}.")
     said += _lookalikes(dataset.classes)
-    if not _has_test(dataset.photos):
+    if not has_test(dataset.photos):
         said.append("A part of each class is held back as test photos: the score comes from these alone.")
         return said
     tested = {dataset.classes[photo.label] for photo in dataset.photos if photo.side == "test"}
@@ -272,7 +238,8 @@ def advice(dataset: Dataset) -> list[str]:
     return said
 
 
-def _has_test(photos: Sequence[Photo]) -> bool:
+def has_test(photos: Sequence[Photo]) -> bool:
+    """Whether some of them are test photos by their folder."""
     return any(photo.side == "test" for photo in photos)
 
 
@@ -323,4 +290,4 @@ def _count(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-__all__ = ["Dataset", "Photo", "Skipped", "Split", "combine", "load", "scan"]
+__all__ = ["Dataset", "Disputed", "Photo", "Skipped", "Split", "load", "scan"]

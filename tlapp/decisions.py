@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from tlapp import dataset as datasets
-from tlapp import tables, workspace
+from tlapp import merge, tables, workspace
 from tlapp.dataset import Dataset, Photo, Skipped
 from tlapp.errors import DataError, PictureError, explain_oserror, printable, some
 from tlapp.intake import read_file
@@ -152,12 +152,12 @@ def strangers(dataset: Dataset, given: Sequence[Decision]) -> str:
 
 
 def combine(parts: Sequence[Dataset], without: Sequence[str] = ()) -> Dataset:
-    """`dataset.combine` of the parts as they were read; what was decided about their photos holds on.
+    """`merge.combine` of the parts as they were read; what was decided about their photos holds on.
 
     `without`: classes to take out, with the photos that are of them by now.
     """
     noted = [decision for part in parts for decision in of(part)]
-    base = datasets.combine([_less(part, without) for part in parts], parts[0].folder.parent.parent)
+    base = merge.combine([_less(part, without) for part in parts], parts[0].folder.parent.parent)
     classes = _by_text(base.classes)
     return use(base, [d for d in noted if d.kind != RELABEL or d.value in classes])
 
@@ -174,13 +174,14 @@ def _less(part: Dataset, without: Sequence[str]) -> Dataset:
         if of_class not in without:
             label = base.classes.index(of_class) if name in without else photo.label
             kept.append(dataclasses.replace(photo, label=label))
-    return dataclasses.replace(base, photos=tuple(kept))
+    disputed = tuple(d for d in base.disputed if not set(d.classes) & set(without))
+    return dataclasses.replace(base, photos=tuple(kept), disputed=disputed)
 
 
 def apply(base: Dataset, decisions: Sequence[Decision]) -> Dataset:
     """The dataset that follows from decisions about the photos of `base`, which stays. Raises DataError."""
     chosen: dict[int, dict[str, Decision]] = {}
-    places = {photo.offset: i for i, photo in enumerate(base.photos)}
+    places = _places(base)
     classes = _by_text(base.classes)
     for decision, photo in _matched(base, decisions):
         if decision.kind == RELABEL and decision.value not in classes:
@@ -189,7 +190,9 @@ def apply(base: Dataset, decisions: Sequence[Decision]) -> Dataset:
                 f"of it. The classes are {some(list(base.classes))}."
             )
         chosen.setdefault(places[photo.offset], {})[_slot(decision)[0]] = decision
-    if all(decision.kind == KEEP for of_photo in chosen.values() for decision in of_photo.values()):
+    n = len(base.photos)
+    kinds = [(i < n, decision.kind) for i, of_photo in chosen.items() for decision in of_photo.values()]
+    if all(kind != RELABEL and not (is_used and kind != KEEP) for is_used, kind in kinds):
         return base
     found: list[tuple[str, Photo]] = []
     skipped = list(base.skipped)
@@ -199,13 +202,37 @@ def apply(base: Dataset, decisions: Sequence[Decision]) -> Dataset:
             skipped.append(Skipped(photo.name, LEFT_OUT))
             continue
         class_name = classes[label.value] if label and label.kind == RELABEL else base.classes[photo.label]
-        found.append((class_name, dataclasses.replace(photo, together=together.value if together else "")))
+        found.append((class_name, _held(photo, together)))
+    disputed = []
+    for i, one in enumerate(base.disputed, n):
+        label, together = (chosen.get(i, {}).get(slot) for slot in ("label", "side"))
+        if label and label.kind == RELABEL:
+            skipped = _settled(skipped, one.photo.name)
+            found.append((classes[label.value], _held(one.photo, together)))
+        else:
+            disputed.append(one)
     notes = [note for note in base.notes if note not in datasets.advice(base)]
     store = base.folder.parent
     with workspace.own_folder(store, ".incoming-") as incoming:
         _link(base.folder / "photos.bin", incoming / "photos.bin")
-        made = datasets.finish(found, skipped, notes, base.source, incoming, False, base.id)
+        made = datasets.finish(found, disputed, skipped, notes, base.source, incoming, False, base.id)
         return datasets.keep(made, store)
+
+
+def _held(photo: Photo, together: Decision | None) -> Photo:
+    return dataclasses.replace(photo, together=together.value if together else "")
+
+
+def _places(base: Dataset) -> dict[int, int]:
+    """The index of each photo, the disputed ones last, by where its pixels lie."""
+    every = [*base.photos, *(d.photo for d in base.disputed)]
+    return {photo.offset: i for i, photo in enumerate(every)}
+
+
+def _settled(skipped: Sequence[Skipped], name: str) -> list[Skipped]:
+    """The skipped files without the disputed photo of that name, of which the others are plain copies now."""
+    left = (s for s in skipped if s.name != name)
+    return [dataclasses.replace(s, reason=datasets.is_copy_of(name)) if s.same_as == name else s for s in left]
 
 
 def places(dataset: Dataset) -> tuple[Path, int, np.ndarray]:
@@ -216,11 +243,11 @@ def places(dataset: Dataset) -> tuple[Path, int, np.ndarray]:
     if dataset.original:
         try:
             base = original(dataset)
-            at = {photo.offset: i for i, photo in enumerate(base.photos)}
-            return base.folder, len(base.photos), np.array([at[photo.offset] for photo in dataset.photos])
+            at = _places(base)
+            return base.folder, len(at), np.array([at[photo.offset] for photo in dataset.photos])
         except (DataError, KeyError):  # deleted by hand: the dataset lives on by itself
             pass
-    return dataset.folder, len(dataset.photos), np.arange(len(dataset.photos))
+    return dataset.folder, len(dataset.photos) + len(dataset.disputed), np.arange(len(dataset.photos))
 
 
 def _original_folder(dataset: Dataset) -> Path:
@@ -234,9 +261,10 @@ def _slot(decision: Decision) -> tuple[str, str]:
 
 def _matched(base: Dataset, decisions: Iterable[Decision]) -> list[tuple[Decision, Photo]]:
     """The decisions that are about photos of this dataset, with these."""
-    by_digits = {photo.sha256[:_DIGITS]: photo for photo in base.photos}
-    names = _by_text([photo.name for photo in base.photos])
-    by_own_name = {photo.name: photo for photo in base.photos}
+    photos = [*base.photos, *(d.photo for d in base.disputed)]
+    by_digits = {photo.sha256[:_DIGITS]: photo for photo in photos}
+    names = _by_text([photo.name for photo in photos])
+    by_own_name = {photo.name: photo for photo in photos}
     by_name = {text: by_own_name[name] for text, name in names.items()}
     pairs = [(d, by_digits.get(d.photo[:_DIGITS]) if d.photo else by_name.get(d.file)) for d in decisions]
     return [(decision, photo) for decision, photo in pairs if photo]

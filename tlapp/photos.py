@@ -60,6 +60,14 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Disputed:
+    """A photo that stands in several classes with the same bytes: one of them, its label -1, and these classes."""
+
+    photo: Photo
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Split:
     """Indices into `Dataset.photos`: int64 arrays that share no element."""
 
@@ -72,6 +80,7 @@ class Split:
 class Dataset:
     """Accepted photos and their copy. len(photos) + len(skipped) = files submitted, junk aside.
 
+    `disputed`: copies of these photos are here too, until the person says what they are; their files are skipped.
     `original`: the id of the dataset that this one was made of by the person's decisions, else "".
     """
 
@@ -82,6 +91,7 @@ class Dataset:
     notes: tuple[str, ...]
     folder: Path
     original: str = ""
+    disputed: tuple[Disputed, ...] = ()
 
     @property
     def id(self) -> str:
@@ -98,9 +108,17 @@ class Dataset:
         counts = Counter(photo.label for photo in self.photos)
         return {name: counts[i] for i, name in enumerate(self.classes)}
 
+    def photo(self, index: int) -> Photo:
+        """One photo; the disputed ones come after the others."""
+        n = len(self.photos)
+        return self.photos[index] if index < n else self.disputed[index - n].photo
+
     def pixels(self, index: int) -> np.ndarray:
-        """The copy of one photo: uint8, (height, width, 3), RGB. Raises DataError if the copy is gone."""
-        photo = self.photos[index]
+        """The copy of one photo: uint8, (height, width, 3), RGB; the disputed ones come after the others.
+
+        Raises DataError if the copy is gone.
+        """
+        photo = self.photo(index)
         try:
             return np.array(
                 np.memmap(

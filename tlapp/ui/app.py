@@ -70,7 +70,7 @@ def build_app() -> gr.Blocks:
                 data_tab = data.build(browser)
             with gr.Tab("2 Train", id="train") as train_title:
                 tops.append(top("train"))
-                train_tab = train.build(browser, data_tab.fields)
+                train_tab = train.build(browser, data_tab)
                 live_tab = live.build(browser, below)
             with gr.Tab("3 Results", id="results") as results_title:
                 tops.append(top("results"))

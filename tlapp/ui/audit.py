@@ -76,6 +76,11 @@ class Panel(NamedTuple):
     original: gr.State
 
     @property
+    def show_whole(self) -> gr.Button:
+        """What the section on long photos offers."""
+        return self.sections["cropped"][1]
+
+    @property
     def question(self) -> list[Any]:
         """The label that is asked about, and the answers to it."""
         return [self.photo, self.keep, self.change, self.leave, self.undo, self.other, self.at]
@@ -101,7 +106,7 @@ def build() -> Panel:
             cancel = gr.Button("Cancel", size="sm", visible=False, scale=0, min_width=90, elem_id="check-cancel")
         verdict = gr.HTML(visible=False, elem_id="check-verdict")
         with gr.Column(visible=False, elem_id="labels") as labels:
-            gr.HTML("<h3>Labels that the other photos contradict</h3>")
+            gr.HTML("<h3>Labels to decide on</h3>")
             photo = gr.HTML(elem_id="label-photo")
             with gr.Row(elem_id="label-buttons"):
                 keep = gr.Button("Keep (K)", size="sm", min_width=140, elem_id="label-keep")
@@ -115,7 +120,13 @@ def build() -> Panel:
         sections = {}
         for kind in findings.KINDS:
             body = gr.HTML(visible=False, elem_id=f"found-{kind}", elem_classes="tl-finding")
-            button = gr.Button(UNDO, size="sm", visible=False, elem_id=f"act-{kind}", elem_classes="tl-act")
+            button = gr.Button(
+                "Show all of each photo" if kind == "cropped" else UNDO,
+                size="sm",
+                visible=False,
+                elem_id=f"act-{kind}",
+                elem_classes="tl-act",
+            )
             sections[kind] = (body, button)
         ahead = gr.HTML(visible=False, elem_id="check-ahead", elem_classes="tl-finding")
         with gr.Column(elem_id="decided") as decided:
@@ -200,7 +211,8 @@ def wire(p: Panel, mine: Mine, controls: list[Any]) -> Step:
     checked.then(show, given, p.shown, **QUIET)
     p.cancel.click(_checking.cancel, None, None, queue=False)
     for kind, (_, button) in p.sections.items():
-        button.click(partial(act, kind), [button, *given], outputs, **ONCE)
+        if button is not p.show_whole:  # which decides about a setting, and no photo
+            button.click(partial(act, kind), [button, *given], outputs, **ONCE)
     for button, kind in ((p.keep, KEEP), (p.change, RELABEL), (p.leave, EXCLUDE)):
         button.click(lambda at, *where, kind=kind: judge(kind, at, None, *where), [p.at, *given], outputs, **ONCE)
     chosen = p.other.input(partial(judge, RELABEL), [p.at, p.other, *given], outputs, **ONCE)
@@ -235,10 +247,12 @@ def _uploaded(file: Path) -> list[Decision]:
 def _judged(look: Look, kind: str, at: str, to: str | None) -> Decision:
     """What the person says of the photo with these digits: as it is labelled, as suggested, or of the class `to`."""
     for one in look.contradicted:
-        photo = look.base.photos[one.index]
+        photo = look.base.photo(one.index)
         decision = decisions.about(photo, kind)
         if decision.photo == at:
             label = int(to) if to is not None else one.suggested
+            if kind == KEEP and look.is_disputed(one):
+                kind, label = RELABEL, one.label
             return decisions.about(photo, kind, look.base.classes[label]) if kind == RELABEL else decision
     raise DataError("No photo is asked about. Press the button to check your photos.")
 
@@ -308,6 +322,7 @@ def _render(p: Panel, look: Look | None) -> Update:
         act = finding.act if finding else ""
         is_done = bool(finding and finding.new) and look.is_done(finding.new if finding else ())
         shown[button] = {"value": UNDO if is_done else act or UNDO, "visible": bool(act)}
+    shown[p.show_whole] = {"visible": "cropped" in sections}
     return shown
 
 
@@ -344,12 +359,12 @@ def _labels(p: Panel, look: Look) -> Update:
     return {
         p.labels: {"visible": True},
         p.photo: {"value": findings.suspect(look, one)},
-        p.keep: {"value": f"Keep: it is {label} (K)", "interactive": True},
+        p.keep: {"value": f"{'It' if look.is_disputed(one) else 'Keep: it'} is {label} (K)", "interactive": True},
         p.change: {"value": f"It is {suggested} (R)", "interactive": True},
         p.leave: {"interactive": True},
         p.undo: undo,
         p.other: {"choices": others, "value": None, "interactive": True, "visible": bool(others)},
-        p.at: {"value": decisions.about(look.base.photos[one.index], KEEP).photo},
+        p.at: {"value": decisions.about(look.base.photo(one.index), KEEP).photo},
     }
 
 

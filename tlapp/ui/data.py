@@ -87,7 +87,7 @@ def build(mine: Mine) -> Tab:
     outputs = [p.overview, p.notes, p.change, p.chosen, p.go_on, original, *divided]
     refreshes = Step(refresh, [mine.dataset, *controls, original, p.where.is_open], outputs)
     checks = audit.wire(p.check, mine, list(controls))
-    return Tab([refreshes, checks], [mine.dataset], p.go_on, controls._asdict())
+    return Tab([refreshes, checks], [mine.dataset], p.go_on, controls._asdict(), p.check.show_whole)
 
 
 def _lay_out() -> Parts:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 MOST = 12
 SIDE = 96
-KINDS = ("near", "leaks", "outliers", "small", "blurred", "dark", "bright", "cropped", "shortcuts")
+KINDS = (
+    "unreadable", "copies", "near", "leaks", "outliers", "small", "blurred", "dark", "bright", "cropped", "shortcuts"
+)  # fmt: skip
 WHAT_IT_LOOKS_FOR = "near copies, wrong labels, photos that show little or are unlike all others, and shortcuts"
 
 
@@ -67,14 +69,15 @@ class Look:
 
     def is_out(self, index: int) -> bool:
         """Whether the person left this photo of `base` out."""
-        decision = self.label_decision(self.base.photos[index])
+        decision = self.label_decision(self.base.photo(index))
         return decision is not None and decision.kind == EXCLUDE
 
     @cached_property
     def kept(self) -> list[int]:
-        """Photos of `base` that the current dataset has, in its order."""
+        """Photos of `base` that the current dataset has, by their index there, in its order."""
         at = {photo.offset: i for i, photo in enumerate(self.base.photos)}
-        return [at[photo.offset] for photo in self.current.photos if photo.offset in at]
+        at |= {one.photo.offset: i for i, one in enumerate(self.base.disputed, len(at))}
+        return [at[photo.offset] for photo in self.current.photos]
 
     @cached_property
     def given(self) -> bool:
@@ -90,20 +93,32 @@ class Look:
             return frozenset()
         return frozenset(np.array(self.kept)[split.test].tolist())
 
+    def is_disputed(self, one: Suspect) -> bool:
+        """Whether this is a file that stands in two classes."""
+        return one.index >= len(self.base.photos)
+
     @cached_property
     def waiting(self) -> list[Suspect]:
-        """Contradicted labels about which nothing was decided yet, worst first."""
-        return [s for s in self.contradicted if not self.label_decision(self.base.photos[s.index])]
+        """Those about which nothing was decided yet."""
+        return [s for s in self.contradicted if not self.label_decision(self.base.photo(s.index))]
 
     @cached_property
     def contradicted(self) -> list[Suspect]:
-        """All contradicted labels, worst first."""
-        return self.report.contradicted() if self.report else []
+        """All labels to decide on: files that stand in two classes, then contradicted labels, worst first."""
+        if self.report is None:
+            return []
+        from tlapp.audit import Suspect
+
+        at = {name: i for i, name in enumerate(self.base.classes)}
+        first = len(self.base.photos)
+        pairs = (one.classes[:2] for one in self.base.disputed)
+        two = [Suspect(i, at[one], at[other], 0.0) for i, (one, other) in enumerate(pairs, first)]
+        return two + self.report.contradicted()
 
     @cached_property
     def last(self) -> Decision | None:
         """The newest decision about a contradicted label."""
-        photos = [self.base.photos[s.index] for s in self.contradicted]
+        photos = [self.base.photo(s.index) for s in self.contradicted]
         about = {id(decision) for photo in photos if (decision := self.label_decision(photo))}
         return next((d for d in reversed(self.noted) if id(d) in about), None)
 
@@ -120,6 +135,8 @@ def found(look: Look) -> dict[str, Finding]:
         return {}
     flaws = report.flaws
     sections = {
+        "unreadable": _unreadable(look),
+        "copies": _copies(look),
         "near": _near(look, report),
         "leaks": _leaks(look, report),
         "outliers": _out(look, report.outliers, "Unlike all others", "far from every other photo. Not a photo of any "
@@ -157,9 +174,9 @@ def verdict(look: Look, sections: dict[str, Finding]) -> str:
     if sections or look.contradicted:
         titles = [section.title.lower() for section in sections.values()]
         if look.contradicted:
-            titles.append("labels that the other photos contradict")
+            titles.append("labels to decide on")
         listed = titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
-        return f"<p>{pieces.text(took)} To decide on: {pieces.text(listed)}.</p>"
+        return f"<p>{pieces.text(took)} Found: {pieces.text(listed)}.</p>"
     return pieces.notice(
         "info",
         f"{took} Nothing was found that would spoil your model: no near copies, no contradicted labels, no photos that "
@@ -175,8 +192,11 @@ def lopsided(dataset: Dataset) -> str:
 def ahead(report: Report) -> str:
     """What more photos would bring, as HTML."""
     points = report.curve.points
+    title = "<h3>What to shoot next</h3>"
     if not points:
-        return ""
+        return (
+            f"{title}<p>The classes are too small, or their photos too alike, to say what more photos would bring.</p>"
+        )
     from tlapp.forecast import MORE
 
     last = points[-1]
@@ -192,22 +212,26 @@ def ahead(report: Report) -> str:
     caption = "Measured with the instant model's kind of head on photos held out, test photos included."
     table = pieces.table(["Photos of each class", "Right", "95 % interval"], rows, caption)
     return (
-        f"<h3>What to shoot next</h3><p>{pieces.text(said)}</p>"
+        f"{title}<p>{pieces.text(said)}</p>"
         f'<details class="tl-details"><summary>How accuracy rose with photos</summary>{table}</details>'
     )
 
 
 def suspect(look: Look, one: Suspect) -> str:
     """A contradicted label, large, as HTML."""
-    photo, classes = look.base.photos[one.index], look.base.classes
+    photo, classes = look.base.photo(one.index), look.base.classes
     label, other = classes[one.label], classes[one.suggested]
+    said = f"Labelled `{label}`; the other photos say `{other}` (score {pieces.percent(one.score)})."
+    side = "A test photo: if its label is wrong, so is the score." if one.index in look.tested else "Not a test photo."
+    if look.is_disputed(one):
+        said = f"The very same file stands in `{label}` and in `{other}`."
+        side = "It is left out until you say what it is."
     place = len(look.contradicted) - len(look.waiting) + 1
     source = shelf.whole(look.base, one.index, 320)
-    side = "A test photo: if its label is wrong, so is the score." if one.index in look.tested else "Not a test photo."
     return (
         f'<div class="tl-suspect"><img src="{source}" alt="{pieces.text(f"{photo.name}, labelled {label}")}">'
         f'<div><p class="tl-place">{place} of {len(look.contradicted)}</p>'
-        f"<p>{words(f'Labelled `{label}`; the other photos say `{other}` (score {pieces.percent(one.score)}).')}</p>"
+        f"<p>{words(said)}</p>"
         f'<p class="tl-hint">{pieces.text(side)}</p><p class="tl-file">{pieces.text(photo.name)}</p></div></div>'
     )
 
@@ -217,6 +241,39 @@ def _exclude(look: Look, indices: Iterable[int]) -> tuple[Decision, ...]:
     photos = [look.base.photos[i] for i in indices]
     decided = [(photo, look.label_decision(photo)) for photo in photos]
     return tuple(decisions.about(photo, EXCLUDE) for photo, d in decided if not d or d.kind != RELABEL)
+
+
+def _unreadable(look: Look) -> Finding | None:
+    from tlapp import audit
+
+    files = audit.unreadable(look.base)
+    if not files:
+        return None
+    listed = "".join(f"<li><code>{pieces.text(s.name)}</code> {words(s.reason)}</li>" for s in files[:MOST])
+    said = f"{pieces.count(len(files), 'file')} without a photo that can be used. They are left out already."
+    return Finding("Unreadable files", said, f'<ul class="tl-list">{listed}</ul>{_more(len(files), MOST)}')
+
+
+def _copies(look: Look) -> Finding | None:
+    from tlapp import audit
+
+    at = {photo.name: i for i, photo in enumerate(look.base.photos)}
+    copies = {at[name]: others for name, others in audit.exact(look.base).items() if name in at}
+    if not copies:
+        return None
+    n = sum(map(len, copies.values()))
+    said = (
+        f"{pieces.count(n, 'file')} with the very bytes of another: left out already. Of each photo one file is used."
+    )
+    shown = "".join(_copied(look, i, copies[i]) for i in list(copies)[:MOST])
+    return Finding("Exact copies", said, f'<div class="tl-found">{shown}</div>{_more(len(copies), MOST)}')
+
+
+def _copied(look: Look, index: int, others: Sequence[str]) -> str:
+    name = look.base.photos[index].name
+    what = f"{name}, also {', '.join(others)}"
+    caption = f'<span title="{pieces.text(what)}">{pieces.count(1 + len(others), "file")}</span>'
+    return f'<div class="tl-one">{pieces.picture(shelf.thumbnail(look.base, index, SIDE), what, caption)}</div>'
 
 
 def _near(look: Look, report: Report) -> Finding | None:
@@ -317,8 +374,8 @@ def _cropped(look: Look, report: Report) -> Finding | None:
     crop = catalog.get(catalog.INCLUDED).crop
     said = (
         f"The network looks at squares ({crop} x {crop} pixels), so the ends of "
-        f"{pieces.count(len(cut), 'long photo')} are cut off, shaded here. If what matters is in there, choose “show "
-        "all of it” under “How a photo fills the square” in 2 Train."
+        f"{pieces.count(len(cut), 'long photo')} are cut off, shaded here. If what matters is in there, show all of it "
+        "with grey bars; “How a photo fills the square” in 2 Train says the same."
     )
     shown = "".join(_long(look, i, lost) for i, lost in cut[:MOST])
     return Finding("Ends cut off", said, f'<div class="tl-longs">{shown}</div>{_more(len(cut), MOST)}')

@@ -55,12 +55,14 @@ class Tab:
         changed: events of this tab after which others must refresh.
         next: the button that leads to the following tab, if there is one.
         fields: components that hold settings of the plan, by the setting's name.
+        show_whole: the button that has all of a long photo shown to the network, if there is one.
     """
 
     refresh: list[Step]
     changed: list[Any] = field(default_factory=list)
     next: gr.Button | None = None
     fields: dict[str, Any] = field(default_factory=dict)
+    show_whole: gr.Button | None = None
 
 
 def listed(options: list[tuple[str, str]], value: str | None, before: str | None) -> gr.Dropdown:

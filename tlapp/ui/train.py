@@ -53,10 +53,10 @@ class Parts(NamedTuple):
         return [self.backbone, self.blocks, self.strength, *self.weights.shown, *slides, *numbers]
 
 
-def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
-    """Lay the tab out; `elsewhere` are components that hold settings in other tabs."""
+def build(mine: Mine, data: Tab) -> Tab:
+    """Lay the tab out; the data tab holds settings too, and offers one of this tab's."""
     p = _lay_out()
-    fields = {**elsewhere, **p.sliders, **p.numbers}
+    fields = {**data.fields, **p.sliders, **p.numbers}
     fields |= {"backbone": p.backbone, "frozen": p.blocks, "weights": p.weights.name}
     inputs = {mine.dataset, p.photo, p.draw, *fields.values()}
 
@@ -108,8 +108,10 @@ def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
         outputs = [p.numbers["solver"], p.blocks, p.preset]
         event = component.input(partial(_follow_setting, p, name), inputs, outputs, **QUIET)
         tells.after(shows.after(event) if name == "framing" else event)
-    for component in elsewhere.values():
+    for component in data.fields.values():
         component.input(tell, inputs, p.told, **QUIET)
+    if data.show_whole:
+        tells.after(shows.after(_wire_framing(p.numbers["framing"], data.show_whole)))
     for event in weights.wire(p.weights, p.backbone):
         tells.after(event)
     fills = {"blocks": p.blocks, **{name: p.numbers[name] for name in ("solver", "fine_tune_rate")}}
@@ -146,6 +148,16 @@ def build(mine: Mine, elsewhere: dict[str, Any]) -> Tab:
 
     until_told.tick(tell_last, inputs | {suited}, [*p.told, until_told], **QUIET)
     return Tab([refreshes, shows, waits], [started])
+
+
+def _wire_framing(framing: gr.Radio, button: gr.Button) -> Any:
+    """The button of the data tab sets how photos fill the square, and says what it would do next."""
+
+    def says(now: str) -> str:
+        return "Undo" if now == "letterbox" else "Show all of each photo"
+
+    framing.change(says, framing, button, **QUIET)
+    return button.click(lambda now: "crop" if now == "letterbox" else "letterbox", framing, framing, **QUIET)
 
 
 def _preset(p: Parts, values: dict[Any, Any]) -> str | None:
