@@ -13,15 +13,17 @@ ORDER = [
     "errors", "tables", "events", "workspace", "tasks", "images", "intake", "layout", "labels", "looks", "photos",
     "dataset", "merge", "decisions", "shortcuts", "paper", "demo", "catalog", "settings", "plan", "seeding",
     "augment|backbones", "speed", "features", "lbfgs", "heads", "crossval", "sampling", "pool", "forecast", "audit",
-    "optimizers", "train", "recipe", "estimate", "evaluate", "tune", "runs", "figures", "predict", "scoring",
+    "optimizers", "train", "recipe", "estimate", "evaluate", "tune", "runs", "figures", "predict",
+    "explain", "scoring",
     "fetching", "sitting", "jobs", "ui.pieces", "ui.frame", "ui.curve", "ui.guard", "ui.serve", "ui.drop", "ui.shelf",
-    "ui.form", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings", "ui.audit",
+    "ui.form", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings", "ui.audit", "ui.matrix", "ui.why",
     "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "terminal", "commands", "cli",
 ]  # fmt: skip
 RANK = {name: i for i, names in enumerate(ORDER) for name in names.split("|")}
 WITH_TORCH = {
     "seeding", "augment", "backbones", "speed", "features", "lbfgs", "heads", "crossval", "sampling", "pool",
-    "forecast", "audit", "optimizers", "train", "recipe", "estimate", "tune", "predict", "scoring", "sitting",
+    "forecast", "audit", "optimizers", "train", "recipe", "estimate", "tune", "predict", "explain", "scoring",
+    "sitting",
 }  # fmt: skip
 HEAVY = {"torch", "torchvision", "timm", "safetensors", "sklearn"}
 TREES = {

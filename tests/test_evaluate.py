@@ -47,8 +47,46 @@ def test_the_dictionary_is_plain_and_named_by_class():
     assert values["n"] == 6
     assert values["classes"] == ["a", "b", "c"]
     assert values["confusion"] == [[2, 1, 0], [0, 1, 1], [0, 0, 1]]
-    assert values["per_class"]["b"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5, "n": 2}
+    assert {k: v for k, v in values["per_class"]["b"].items() if not k.endswith("interval")} == {
+        "precision": 0.5, "recall": 0.5, "f1": 0.5, "n": 2,
+    }  # fmt: skip
+    assert values["interval"] == list(evaluate.interval(values["accuracy"], 6))
+    assert values["method"] == evaluate.METHOD
     assert type(values["per_class"]["b"]["n"]) is int
+
+
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+def test_every_share_of_a_class_lies_within_its_interval(name):
+    of_class = evaluate.score(LABELS, PROBABILITIES).to_dict(("a", "b", "c"))["per_class"][name]
+    for key in ("precision", "recall", "f1"):
+        low, high = of_class[f"{key}_interval"]
+        assert 0 <= low <= of_class[key] <= high <= 1
+        assert high - low > 0.3, "a few photos say little"
+
+
+def test_the_interval_of_f1_is_that_of_the_photos_it_counts():
+    """Of 8 photos that are of the class or called so, 6 are called right: F1 is 12 of 14."""
+    labels = np.array([0] * 7 + [1] * 3)
+    said = np.array([0] * 6 + [1] + [0] + [1] * 2)
+    of_class = evaluate.score(labels, np.eye(2)[said]).to_dict(("a", "b"))["per_class"]["a"]
+    assert of_class["f1"] == pytest.approx(12 / 14)
+    low, high = evaluate.interval(6 / 8, 8)
+    assert of_class["f1_interval"] == pytest.approx([2 * low / (1 + low), 2 * high / (1 + high)])
+
+
+def test_an_accuracy_on_all_photos_joins_cross_validation_and_test_photos():
+    found = evaluate.cross_validated(0.9, 80, 16, 20)
+    assert found["accuracy"] == pytest.approx((72 + 16) / 100)
+    assert found["n"] == 100
+    assert found["interval"] == pytest.approx(evaluate.interval(0.88, 70))
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "n", "words"),
+    [(0.93, 60, "plausibly 84–97 %"), (1.0, 1_000_000, "plausibly 100 %"), (1.0, 5, "plausibly 57–100 %")],
+)
+def test_an_interval_is_said_in_words(accuracy, n, words):
+    assert evaluate.plausibly(evaluate.interval(accuracy, n)) == words
 
 
 def test_no_photos_is_refused():

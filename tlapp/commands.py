@@ -22,6 +22,7 @@ from tlapp.events import Progress
 
 if TYPE_CHECKING:
     from tlapp.predict import Prediction, Unreadable
+    from tlapp.tune import Trial
 
 
 # --- train, resume and stop
@@ -121,13 +122,21 @@ def tune(options: argparse.Namespace) -> int:
         raise UserError(f"In {options.budget:g} s nothing could be tried. Give it more: --budget {tune.BUDGET:g}.")
     command = _command(options, found.plan)
     if options.json:
-        trials = [dataclasses.asdict(trial) for trial in found.trials]
-        print(json.dumps({"best": dataclasses.asdict(found.best), "command": command, "trials": trials}))
+        trials = [_trial_dict(trial) for trial in found.trials]
+        print(json.dumps({"best": _trial_dict(found.best), "command": command, "trials": trials}))
         return 0
     for trial in found.trials:
         print(f"{'*' if trial == found.best else ' '} {terminal.trial_line(trial)}")
     print(f"Best on the validation photos: {tune.named(found.best)}. To train so:\n{printable(command)}")
     return 0
+
+
+def _trial_dict(trial: Trial) -> dict[str, Any]:
+    from tlapp.evaluate import METHOD
+
+    values = dataclasses.asdict(trial)
+    interval = [values.pop("low"), values.pop("high")]
+    return {**values, "interval": interval, "method": METHOD}
 
 
 def _command(options: argparse.Namespace, plan: plans.Plan) -> str:
@@ -284,12 +293,15 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(result))
     else:
-        print(f"Accuracy {result['accuracy']:.0%}: {result['n_right']} of {result['n']} photos right.")
+        print(terminal.scored(result["accuracy"], result["n"], "photos"))
         for name, s in result["per_class"].items():
-            print(
-                f"  {printable(name)}: precision {s['precision']:.0%}, recall {s['recall']:.0%}, "
-                f"F1 {s['f1']:.2f}, {s['n']} photos"
+            precision, recall = (
+                f"{which} {s[which]:.0%} ({s[f'{which}_interval'][0]:.0%} to {s[f'{which}_interval'][1]:.0%})"
+                for which in ("precision", "recall")
             )
+            low, high = s["f1_interval"]
+            f1 = f"F1 {s['f1']:.2f} ({low:.2f} to {high:.2f})"
+            print(f"  {printable(name)}: {precision}, {recall}, {f1}, {s['n']} photos")
     return 0
 
 
@@ -303,7 +315,8 @@ def list_runs(options: argparse.Namespace) -> int:
         try:
             row = {"run": run.id, "path": str(run.path), "state": run.state(), "source": run.header()["source"]}
             report = run.report() if run.has_model() else {}
-            rows.append(row | {"backbone": run.plan.backbone, "accuracy": report.get("accuracy")})
+            scores = {name: report.get(name) for name in ("accuracy", "interval", "method", "n_test")}
+            rows.append(row | {"backbone": run.plan.backbone, **scores})
         except RunError as error:
             rows.append({"run": run.id, "path": str(run.path), "state": "damaged", "error": str(error)})
     if options.json:

@@ -29,6 +29,9 @@ from tlapp.plan import Plan
 from tlapp.sampling import class_weights
 from tlapp.speed import Frozen, quickest
 
+MANY, ENOUGH, REPEATS = 400, 10, 5
+"""Photos beyond which cross-validation is not asked for a score, photos of a class that it needs, and its repeats."""
+
 ShouldStop = Callable[[], bool]
 Get = Callable[[Sequence[int]], Tensor]
 """Places in the pool → pooled features, float32 (photos, features)."""
@@ -44,8 +47,8 @@ class Pool:
         self.n_classes = len(dataset.classes)
         self.photos = Photos(dataset, self.indices, views, plan.seed)
         given = any(photo.side == "validation" for photo in dataset.photos)
-        groups = dataset.grouping(plan.split_by)[self.indices]
-        self.fold = crossval.folds(self.labels, groups, self.is_validation, not given, plan.seed)
+        self.groups = dataset.grouping(plan.split_by)[self.indices]
+        self.fold = crossval.folds(self.labels, self.groups, self.is_validation, not given, plan.seed)
         self.weights = np.ones(len(self.indices))
         if plan.class_weighting == "balanced":
             self.weights = class_weights(self.labels, self.n_classes)[self.labels]
@@ -55,14 +58,36 @@ class Pool:
         p = self.photos
         return Photos(p.dataset, self.indices[chosen], p.views, p.seed)
 
-    def choose(self, features: Features, options: Options, should_stop: ShouldStop) -> Choice:
-        """The head that does best on held-out photos. May raise Stopped."""
+    def choose(
+        self, features: Features, options: Options, should_stop: ShouldStop, fold: np.ndarray | None = None
+    ) -> Choice:
+        """The head that does best on held-out photos, of other folds if given. May raise Stopped."""
 
         def check() -> None:
             if should_stop():
                 raise Stopped
 
-        return crossval.choose(features, self.labels, self.fold, self.weights, self.n_classes, options, check)
+        fold = self.fold if fold is None else fold
+        return crossval.choose(features, self.labels, fold, self.weights, self.n_classes, options, check)
+
+    def cross_validated(self, features: Features, choice: Choice, should_stop: ShouldStop) -> float | None:
+        """The chosen head's mean accuracy on photos held out, over `REPEATS` deals of folds. May raise Stopped.
+
+        None where the photos are many, so that test photos alone say enough; where a class has too few, so that a model
+        of four fifths of them does worse than one of all; or where folders gave the parts, which then differ in kind.
+        """
+        by_class = np.bincount(self.labels, minlength=self.n_classes)
+        sides = any(photo.side for photo in self.photos.dataset.photos)
+        alone = crossval.within_one(self.labels, self.groups).any()
+        if sides or alone or len(self.labels) > MANY or by_class.min() < ENOUGH:
+            return None
+        options = Options([choice.head], [choice.width], [choice.mirror], choice.l2)
+        none = np.zeros(len(self.labels), dtype=bool)
+        right = []
+        for seed in range(REPEATS):
+            fold = crossval.folds(self.labels, self.groups, none, True, seed)
+            right.append(self.right(self.choose(features, options, should_stop, fold)).mean())
+        return float(np.mean(right))
 
     def right(self, choice: Choice) -> np.ndarray:
         """Whether the head was right about each photo when it was held out: bool (photos,); False if it never was."""

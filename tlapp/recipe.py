@@ -41,13 +41,16 @@ class Result:
     """What there is to deliver so far.
 
     `best`: `Classifier.learned()` to restore, empty while there is nothing; `several`, `mirror`: of the model that
-    these fit. `accuracy`: on validation photos or held-out folds. `facts`: what the report adds.
+    these fit. `accuracy`: on `n` validation photos or those of held-out folds; `cross_validated`: of a head on `n`
+    photos, held out again and again (`Pool.cross_validated`). `facts`: what the report adds.
     """
 
     best: dict[str, Tensor] = field(default_factory=dict)
     best_epoch: int = 0
     epochs: int = 0
     accuracy: float = 0.0
+    n: int = 0
+    cross_validated: float | None = None
     several: bool = False
     mirror: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
@@ -105,6 +108,7 @@ def train_as_told(
         state.stopped = True
     finally:
         result.best, result.best_epoch, result.epochs = state.best, state.best_epoch, state.epoch
+        result.n = len(split.validation)
         result.accuracy, result.mirror, result.facts = state.best_accuracy, plan.mirror == "on", facts
 
 
@@ -177,7 +181,8 @@ def _fit(
     set_head(model, on_all)
     right = pool.right(choice)
     instant = right if plan.is_instant else pools.instant_right(pool, cached, should_stop)
-    result.accuracy = float(right[known].mean())
+    result.accuracy, result.n = float(right[known].mean()), int(known.sum())
+    result.cross_validated = pool.cross_validated(features, choice, should_stop)
     result.best, result.best_epoch, result.epochs = model.learned(), n_steps, n_steps
     result.several, result.mirror = model.several, choice.mirror
     result.facts = {
@@ -286,7 +291,7 @@ def _fine_tune(
     yield judged
     if judged.kept:
         result.best, result.best_epoch = model.learned(), offset + state.best_epoch
-        result.accuracy = float(right.mean())
+        result.accuracy, result.n, result.cross_validated = float(right.mean()), len(right), None
         compared = pools.comparison(right, fitted.instant[outside])
         result.mirror = plan.mirror == "on"  # what cross-validation found of the exact head says nothing of this one
         result.facts |= {"fine_tuned": True, "mirror": result.mirror, "compared": compared}

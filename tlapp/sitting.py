@@ -102,9 +102,11 @@ def _deliver(
             "file": photo.name, "side": "test", "class": dataset.classes[photo.label],
             "label": answer.label, "probability": answer.probability,
         })  # fmt: skip
+    scores = evaluate.score(labels, probabilities)
     report = {
-        **evaluate.score(labels, probabilities).to_dict(dataset.classes),
+        **scores.to_dict(dataset.classes),
         "validation_accuracy": result.accuracy,
+        "validation_interval": evaluate.stated(result.accuracy, result.n)["interval"],
         "best_epoch": result.best_epoch,
         "epochs": result.epochs,
         **result.facts,
@@ -114,6 +116,9 @@ def _deliver(
         "n_test": len(split.test),
         "photos": photos,
     }
+    if result.cross_validated is not None:
+        n_right = int(scores.confusion.trace())
+        report["cross_validated"] = evaluate.cross_validated(result.cross_validated, result.n, n_right, len(labels))
     run.deliver(_in_order(save(tensors, metadata=recorded)), report)
 
 

@@ -139,6 +139,7 @@ def _result(run: runs.Run) -> dict[str, Any]:
     """The one object that train prints."""
     plan, report = run.plan, run.report()
     names = ("n_train", "n_validation", "n_test", "validation_accuracy", "accuracy", "best_epoch", "epochs", "seconds")
+    newer = ("interval", "method", "validation_interval", "cross_validated", "head", "depth", "mirror", "fine_tuned")
     return {
         "run": run.id,
         "path": str(run.path),
@@ -147,15 +148,19 @@ def _result(run: runs.Run) -> dict[str, Any]:
         "classes": list(run.classes),
         "frozen": list(plan.frozen),
         **{name: report[name] for name in names},
-        **{name: report[name] for name in ("head", "depth", "mirror", "fine_tuned", "compared") if name in report},
+        **{name: report[name] for name in (*newer, "compared") if name in report},
         "seed": plan.seed,
         "state": run.state(),
     }
 
 
 def _print_result(result: dict[str, Any], plan: Plan) -> None:
-    right = round(result["accuracy"] * result["n_test"])
-    print(f"Accuracy {result['accuracy']:.0%}: {right} of {result['n_test']} test photos right.")
+    print(scored(result["accuracy"], result["n_test"], "test photos"))
+    if every := result.get("cross_validated"):
+        print(
+            f"Asked of all {every['n']} photos, each by a model that had not seen it: {every['accuracy']:.0%}, "
+            f"{evaluate.plausibly(every['interval'], ' to ')}."
+        )
     compared, known = result.get("compared"), f"validation accuracy {result['validation_accuracy']:.0%}"
     how = f"Best epoch {result['best_epoch']} of {result['epochs']}, "
     if result.get("fine_tuned") and "head" in result:
@@ -174,6 +179,12 @@ def _print_result(result: dict[str, Any], plan: Plan) -> None:
             alike = "" if plan.framing == Plan.framing else f" --set framing={plan.framing}"
             print(f"You get the instant model with tlapp train FOLDER --instant{alike}")
     print(f"Classify a photo: tlapp predict {result['run']} PHOTO")
+
+
+def scored(accuracy: float, n: int, of: str) -> str:
+    """An accuracy with the photos that it rests on and what chance allows."""
+    range_ = evaluate.plausibly(evaluate.interval(accuracy, n), " to ")
+    return f"Accuracy {accuracy:.0%}: {round(accuracy * n)} of {n} {of} right, {range_}."
 
 
 def trial_line(trial: Trial) -> str:

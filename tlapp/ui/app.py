@@ -12,7 +12,7 @@ from tlapp import catalog, jobs, plan, runs, workspace
 from tlapp.dataset import Dataset
 from tlapp.errors import RunError, UserError
 from tlapp.tasks import Report, Task
-from tlapp.ui import audit, data, live, pieces, results, shelf, test, train
+from tlapp.ui import audit, data, live, pieces, results, shelf, test, train, why
 from tlapp.ui.frame import QUIET, Mine, Step, Tab, Top, mine, top
 
 SWITCH_THEME = "() => localStorage.setItem('tlapp-dark', document.body.classList.toggle('dark'))"
@@ -63,7 +63,7 @@ def build_app() -> gr.Blocks:
             gr.HTML("<h1>tlapp</h1><p>Teach a pretrained network your own photos, on your own machine.</p>")
             device = gr.HTML('<p class="tl-device">&nbsp;</p>', elem_id="device")
             theme = gr.Button("Light / dark", size="sm", scale=0, min_width=100, elem_id="theme")
-        below = live.strip()
+        below, dialog = live.strip(), why.build()
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("1 Data", id="data"):
                 tops = [top("data")]
@@ -74,7 +74,7 @@ def build_app() -> gr.Blocks:
                 live_tab = live.build(browser, below)
             with gr.Tab("3 Results", id="results") as results_title:
                 tops.append(top("results"))
-                results_tab = results.build(browser)
+                results_tab = results.build(browser, dialog)
             with gr.Tab("4 Test", id="test") as test_title:
                 tops.append(top("test"))
                 test_tab = test.build(browser)
@@ -167,7 +167,7 @@ def _tops(dataset: str, run: str) -> list[Any]:
         photos = ", ".join([*parts, f"{len(found.skipped)} skipped"]) + instant
     if model:
         of = f"Run {model.run.id}, on {Path(model.source).name}"
-        trained = f"{of}: {pieces.score(model.accuracy, model.n_test)} test photos right"
+        trained = f"{of}: {pieces.score(model.accuracy, model.n_test, 'test photos')}"
     return [
         *_top(photos, "", ""),
         *_top(trained, "" if found else "There are no photos yet.", "Go to 1 Data"),
@@ -181,7 +181,7 @@ def _instant(found: Dataset | None) -> str:
     run = shelf.instant(found, plan.instant(found)) if found else None
     made = next((model for model in shelf.models() if model.run == run), None) if run else None
     if made:
-        return f" · instant model: {pieces.score(made.accuracy, made.n_test)} test photos right; try it in 4 Test"
+        return f" · instant model: {pieces.score(made.accuracy, made.n_test, 'test photos')}; try it in 4 Test"
     return " · the instant model is being made" if run and run.is_live() else ""
 
 

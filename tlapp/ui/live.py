@@ -12,7 +12,7 @@ import gradio as gr
 
 from tlapp import evaluate, jobs
 from tlapp.errors import RunError
-from tlapp.events import RunFailed, RunFinished, RunStopped
+from tlapp.events import EpochFinished, RunFailed, RunFinished, RunStopped
 from tlapp.plan import instant, instant_of, too_few_to_tune
 from tlapp.runs import Run
 from tlapp.ui import pieces, shelf
@@ -220,7 +220,7 @@ def _score(record: Record, accuracy: float) -> str:
     n = record.started.n_test if record.started else 0
     return (
         f'<p class="tl-score">{pieces.percent(accuracy)}</p>'
-        f"<p>of the test photos are right: {round(accuracy * n)} of {n}.</p>"
+        f"<p>of the test photos are right: {round(accuracy * n)} of {n}, {pieces.plausibly(accuracy, n)}.</p>"
     )
 
 
@@ -230,11 +230,17 @@ def _facts(record: Record) -> str:
     speed = f"{last.photos_per_second:,.0f} photos/s" if last and not record.progress else "–"
     rows = [
         ("Epoch", f"{last.epoch} of {last.epochs} · {last.phase}" if last else "–"),
-        ("Best so far", f"{pieces.percent(best.validation_accuracy)} validation, epoch {best.epoch}" if best else "–"),
+        ("Best so far", f"{_on_validation(record, best)}, epoch {best.epoch}" if best else "–"),
         ("Speed", speed),
         ("Time left", _left(record)),
     ]
     return "<dl>" + "".join(f"<dt>{name}</dt><dd>{pieces.text(value)}</dd>" for name, value in rows) + "</dl>"
+
+
+def _on_validation(record: Record, epoch: EpochFinished) -> str:
+    n = record.started.n_validation if record.started else 0
+    score = pieces.short_score(epoch.validation_accuracy, n) if n else pieces.percent(epoch.validation_accuracy)
+    return f"{score} validation"
 
 
 def _left(record: Record) -> str:

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 
-from tlapp import workspace
+from tlapp import evaluate, workspace
 from tlapp.errors import UserError, explain_oserror, printable
 
 P = ParamSpec("P")
@@ -67,9 +67,20 @@ def percent(share: float) -> str:
     return f"{100 if share == 1 else min(99, round(100 * share))} %"
 
 
-def score(accuracy: float, n: int) -> str:
-    """An accuracy with its counts: "95 %, 145 of 153"."""
-    return f"{percent(accuracy)}, {round(accuracy * n)} of {n}"
+def score(accuracy: float, n: int, of: str = "photos") -> str:
+    """An accuracy with its counts and what chance allows: "95 %, 145 of 153 photos right, plausibly 90–97 %"."""
+    return f"{percent(accuracy)}, {round(accuracy * n)} of {n:,} {of} right, {plausibly(accuracy, n)}"
+
+
+def plausibly(accuracy: float, n: int) -> str:
+    """What chance allows of an accuracy on n photos: "plausibly 90–97 %"."""
+    return evaluate.plausibly(evaluate.interval(accuracy, n))
+
+
+def short_score(accuracy: float, n: int) -> str:
+    """For a row of a table: "95 % of 153 (90–97)"."""
+    low, high = evaluate.interval(accuracy, n)
+    return f"{percent(accuracy)} of {n:,} ({100 * low:.0f}–{100 * high:.0f})"
 
 
 def count(n: int, noun: str) -> str:

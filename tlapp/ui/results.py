@@ -13,23 +13,25 @@ from tlapp import catalog, evaluate, figures, runs, tables, workspace
 from tlapp.errors import RunError, printable
 from tlapp.plan import Plan
 from tlapp.runs import Run
-from tlapp.ui import pieces, shelf
+from tlapp.ui import matrix, pieces, shelf, why
 from tlapp.ui.curve import curve
 from tlapp.ui.frame import QUIET, Mine, Tab, choices, listed
 from tlapp.ui.serve import uploads_folder
 from tlapp.ui.shelf import Model, Record
 
-MOST_WRONG = 48
+TO_CELL = "() => document.querySelector('#cell section')?.scrollIntoView({block: 'nearest'})"
 FILES = ("Curves (PNG)", "Confusion matrix (PNG)", "Predictions (CSV)", "Report (JSON)")
 NOTHING = pieces.notice("info", "No finished run yet: train one in the Train tab.")
 COLUMNS = ["Run", "State", "Photos of", "Test", "Validation", "Backbone", "Frozen", "Time, s"]
 
 
-def build(mine: Mine) -> Tab:
-    """Lay the tab out; its refreshes list the runs, as `choices` says."""
+def build(mine: Mine, dialog: gr.HTML) -> Tab:
+    """Lay the tab out; its refreshes list the runs, as `choices` says. `dialog`: that of `why`."""
     pick = gr.Dropdown([], label="Run", elem_id="pick-run", interactive=True)
     score = gr.HTML(NOTHING, elem_id="score")
-    details = gr.HTML(elem_id="details")
+    counts = gr.HTML(elem_id="counts", js_on_load=matrix.PICK)
+    cell = gr.HTML(elem_id="cell", js_on_load=matrix.PICK)
+    details = gr.HTML(elem_id="details", js_on_load=matrix.PICK)
     with gr.Row(elem_id="downloads"):
         make = gr.Button("Make files to download", size="sm", visible=False, min_width=180, elem_id="make-files")
         files = [gr.DownloadButton(label, size="sm", visible=False, min_width=120) for label in FILES]
@@ -38,14 +40,24 @@ def build(mine: Mine) -> Tab:
             headers=COLUMNS, datatype="str", interactive=False, wrap=True, elem_id="runs", buttons=[],
             show_label=False, label="Runs",
         )  # fmt: skip
-    shown = [score, details, make, *files]
+    shown = [score, counts, cell, details, make, *files]
 
     @pieces.guarded
     def show(name: str | None) -> list[Any]:
         run, hidden = shelf.run(name), [gr.DownloadButton(visible=False)] * len(files)
         if run is None:
-            return [NOTHING, "", gr.Button(visible=False), *hidden]
-        return [_score(run), _details(run), gr.Button(visible=True), *hidden]
+            return [NOTHING, "", "", "", gr.Button(visible=False), *hidden]
+        return [_score(run), matrix.confusion(run.report()), "", _details(run), gr.Button(visible=True), *hidden]
+
+    @pieces.guarded
+    def show_cell(name: str | None, event: gr.EventData) -> str:
+        run = shelf.run(name)
+        return matrix.of_cell(run, event.pick) if run else ""
+
+    @pieces.guarded
+    def show_why(name: str | None, event: gr.EventData) -> Any:
+        run = shelf.run(name)
+        return _why(run, event.pick) if run else gr.skip()
 
     @pieces.guarded
     def refresh(name: str | None, own: str) -> list[Any]:
@@ -68,6 +80,9 @@ def build(mine: Mine) -> Tab:
         return name if any(model.run.id == name for model in shelf.models()) else gr.skip()
 
     pick.input(show, pick, shown, **QUIET)
+    counts.select(show_cell, pick, cell, **QUIET).then(None, js=TO_CELL)
+    for photos in (cell, details):
+        why.open_after(photos.select(show_why, pick, dialog, **QUIET))
     make.click(make_files, pick, files, queue=False)
     table.select(choose_row, None, pick, **QUIET).then(show, pick, shown, **QUIET)
     outputs = [pick, table, *shown]
@@ -75,7 +90,8 @@ def build(mine: Mine) -> Tab:
 
 
 def _title(model: Model) -> str:
-    return f"{model.run.id} · {pieces.percent(model.accuracy)} · {printable(Path(model.source).name)}"
+    score = pieces.short_score(model.accuracy, model.n_test)
+    return f"{model.run.id} · {score} · {printable(Path(model.source).name)}"
 
 
 def _rows() -> list[list[str]]:
@@ -107,19 +123,28 @@ def _frozen(plan: Plan) -> str:
 def _score(run: Run) -> str:
     report = run.report()
     n = report["n_test"]
-    low, high = evaluate.interval(report["accuracy"], n)
-    points = max(1, round(50 * (high - low)))
-    few = f" {n} photos are few: the score may well be {points} points off." if n < 400 else ""
     return (
         f'<p class="tl-score">{pieces.percent(report["accuracy"])}</p>'
-        f"<p>of the test photos are right: {round(report['accuracy'] * n)} of {n}. They took part in no choice."
-        f"{few} {_chosen_by(report)}</p>"
+        f"<p>of the test photos are right: {round(report['accuracy'] * n)} of {n}, "
+        f"{pieces.plausibly(report['accuracy'], n)} of all such photos. They took part in no choice."
+        f"{_of_all(report)}</p><p>{_chosen_by(report)}</p>"
     )
+
+
+def _of_all(report: dict[str, Any]) -> str:
+    """What cross-validation says, where it was asked."""
+    every = report.get("cross_validated")
+    if not every:
+        return ""
+    right = f"{pieces.percent(every['accuracy'])}, {evaluate.plausibly(every['interval'])}"
+    return f" Asked of all {every['n']} photos, each by a model that had not seen it: {right}."
 
 
 def _chosen_by(report: dict[str, Any]) -> str:
     """On which photos the choices were made, and how the model does there."""
     best, on = pieces.percent(report["validation_accuracy"]), f"On the {report['n_validation']} validation photos"
+    if interval := report.get("validation_interval"):
+        best += f", {evaluate.plausibly(interval)}"
     if "head" not in report:
         return f"{on}, on which epoch {report['best_epoch']} was chosen: {best}."
     if report["fine_tuned"]:
@@ -134,9 +159,8 @@ def _details(run: Run) -> str:
     report, classes = run.report(), list(run.classes)
     record = shelf.record(run)
     return (
-        pieces.section("Confusion matrix", _confusion(np.array(report["confusion"]), classes))
-        + pieces.section("Class by class", _per_class(report, classes))
-        + pieces.section("Wrong photos, surest first", _wrong(run, report))
+        pieces.section("Class by class", _per_class(report, classes))
+        + matrix.wrong(run)
         + pieces.section("Curves", curve(record.epochs, record.n_epochs, record.delivered) + _became(record))
         + pieces.section("Settings", _settings(run.plan, run.header()["source"]))
     )
@@ -147,58 +171,31 @@ def _became(record: Record) -> str:
     return pieces.notice("info", record.judged.in_words()) if record.judged else ""
 
 
-def _confusion(confusion: np.ndarray, classes: list[str]) -> str:
-    """Counts, rows true, columns predicted, coloured by their share of the row."""
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    head = "".join(
-        f'<th scope="col" title="{pieces.text(name)}"><span>{pieces.text(name)}</span></th>' for name in classes
-    )
-    rows = ""
-    for i, name in enumerate(classes):
-        cells = "".join(
-            f'<td class="{"tl-hit" if i == j else "tl-miss"}" style="--share:{shares[i, j]:.3f}" '
-            f'title="{pieces.text(name)} called {pieces.text(classes[j])}: {n}">{n or ""}</td>'
-            for j, n in enumerate(confusion[i])
-        )
-        rows += f'<tr><th scope="row" title="{pieces.text(name)}"><span>{pieces.text(name)}</span></th>{cells}</tr>'
-    return (
-        '<div class="tl-scroll"><table class="tl-confusion"><caption>Rows: what the photo shows. Columns: what the '
-        f"model said.</caption><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
-
-
 def _per_class(report: dict[str, Any], classes: list[str]) -> str:
     scores = report["per_class"]
-    rows = [
-        [name, *(pieces.percent(scores[name][key]) for key in ("precision", "recall")), f"{scores[name]['f1']:.2f}",
-         scores[name]["n"]]
-        for name in classes
-    ]  # fmt: skip
-    words = "Precision: of the photos called so, how many are. Recall: of the photos that are, how many were called so."
+    rows = [[name, *(_share(scores[name], key) for key in ("precision", "recall", "f1")), scores[name]["n"]]
+            for name in classes]  # fmt: skip
+    words = (
+        "Precision: of the photos called so, how many are. Recall: of the photos that are, how many were called so. "
+        "F1: both in one number. In brackets what chance allows (95 %)."
+    )
     return pieces.table(["Class", "Precision", "Recall", "F1", "Test photos"], rows, words)
 
 
-def _wrong(run: Run, report: dict[str, Any]) -> str:
-    wrong = sorted((p for p in report["photos"] if p["label"] != p["class"]), key=lambda p: -p["probability"])
-    if not wrong:
-        return pieces.notice("info", "None: every test photo was called right.")
-    found = shelf.dataset_of(run)
-    index = {photo.name: i for i, photo in enumerate(found.photos)} if found else {}
-    cards = "".join(
-        _card(p, shelf.thumbnail(found, index[p["file"]], 160) if found and p["file"] in index else "")
-        for p in wrong[:MOST_WRONG]
-    )
-    more = f"<p>and {len(wrong) - MOST_WRONG} more</p>" if len(wrong) > MOST_WRONG else ""
-    return f'<div class="tl-cards">{cards}</div>{more}'
+def _share(scores: dict[str, Any], key: str) -> str:
+    """A share with its interval: "92 % (74–98)"; of reports of an earlier version without."""
+    low, high = (round(100 * end) for end in scores.get(f"{key}_interval", (0, 0)))
+    return pieces.percent(scores[key]) + (f" ({low}–{high})" if high else "")
 
 
-def _card(photo: dict[str, Any], source: str) -> str:
-    sure = pieces.percent(photo["probability"])
-    caption = (
-        f"<b>said {pieces.text(photo['label'])}</b>, {sure}<br>was {pieces.text(photo['class'])}"
-        f'<br><span class="tl-file">{pieces.text(photo["file"])}</span>'
-    )
-    return pieces.picture(source, f"{photo['class']}, predicted {photo['label']}, {sure}", caption)
+def _why(run: Run, number: str) -> str:
+    """The dialog on a photo of the report, by its number there."""
+    photos, found = run.report()["photos"], shelf.dataset_of(run)
+    photo = photos[int(number)] if str(number).isdecimal() and int(number) < len(photos) else None
+    index = next((i for i, p in enumerate(found.photos) if photo and p.name == photo["file"]), None) if found else None
+    if photo is None or found is None or index is None:
+        raise RunError("The photos of this run are gone from the workspace.")
+    return why.dialog(run, found.pixels(index), photo["file"], photo["class"])
 
 
 def _settings(plan: Plan, source: str) -> str:

@@ -68,7 +68,7 @@ def build(mine: Mine) -> Tab:
 
 def _title(model: Model) -> str:
     names = ", ".join(model.classes[:4]) + (f" and {len(model.classes) - 4} more" if len(model.classes) > 4 else "")
-    return f"Run {model.run.id}: {printable(names)} · {pieces.percent(model.accuracy)} on test photos"
+    return f"Run {model.run.id}: {printable(names)} · {pieces.short_score(model.accuracy, model.n_test)}"
 
 
 def _chosen(name: str | None) -> Run:

@@ -1,0 +1,77 @@
+"""Why a photo was called what it was called: a dialog over the page, opened from any picture that was answered.
+
+Knows runs, their answers and heat maps; starts nothing and keeps nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from tlapp.runs import Run
+from tlapp.ui import pieces, shelf
+
+OPEN = "() => document.querySelector('#why dialog')?.showModal()"
+"""To be run after the dialog was filled; Escape and its button close it."""
+
+SIDE = 224
+
+
+def build() -> gr.HTML:
+    """Lay the dialog out, empty."""
+    return gr.HTML(elem_id="why", apply_default_css=False)
+
+
+def open_after(event: Any) -> None:
+    """Open the dialog once the event has filled it."""
+    event.then(None, js=OPEN)
+
+
+def dialog(run: Run, pixels: np.ndarray, file: str, truth: str = "") -> str:
+    """The answer for a photo and what spoke for it, as HTML. `truth`: its class, if known. Raises RunError."""
+    from tlapp import explain
+
+    predictor = shelf.predictor(run)
+    answer = predictor.predict(pixels, file)
+    view = np.ascontiguousarray(predictor.views.plain(pixels).permute(1, 2, 0).numpy())
+    best = predictor.classes.index(answer.label)
+    asked = [best]
+    if truth and truth != answer.label and truth in predictor.classes:
+        asked.append(predictor.classes.index(truth))
+    maps = "".join(
+        pieces.picture(
+            shelf.data_uri(_overlaid(view, explain.heat_map(predictor, pixels, label))),
+            f"where {file} shows what speaks for {predictor.classes[label]}",
+            f"What speaks for {pieces.text(predictor.classes[label])}",
+        )
+        for label in asked
+    )
+    said = f"Said {pieces.text(answer.label)}, {pieces.percent(answer.probability)}."
+    if truth:
+        said += f" It is {pieces.text(truth)}." if truth != answer.label else " That is right."
+    seen = pieces.picture(shelf.data_uri(view), f"{file} as the network sees it", "What the network sees")
+    return (
+        '<dialog class="tl-why" aria-label="Why this answer"><form method="dialog">'
+        f'<header><h2>{said}</h2><button aria-label="Close">✕</button></header>'
+        f'<p class="tl-file">{pieces.text(file)} · run {pieces.text(run.id)}</p>'
+        f'<div class="tl-maps">{seen}{maps}</div>'
+        f'<p class="tl-hint">{_HINT}</p></form></dialog>'
+    )
+
+
+_HINT = (
+    "Yellow: where the last block found most that speaks for the class (Grad-CAM). It is coarse, 7 × 7 fields, and "
+    "shows where, not what. If it lies beside your subject, the network may have learned the background."
+)
+
+
+def _overlaid(view: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """The photo in grey under the map: dark blue to yellow, told apart in print and by colour-blind eyes."""
+    from matplotlib import colormaps
+
+    grey = (view @ np.array([0.299, 0.587, 0.114]))[..., None]
+    colour = 255 * colormaps["cividis"](heat)[..., :3]
+    strength = 0.25 + 0.5 * heat[..., None]
+    return np.clip((1 - strength) * grey + strength * colour, 0, 255).astype(np.uint8)
