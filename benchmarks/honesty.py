@@ -13,16 +13,17 @@ import dataclasses
 import os
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from benchmarks import _common
 from benchmarks._common import ROOT, SEEN, Row, Rows
-from tlapp import catalog, dataset, evaluate, heads, plan, pool
+from tlapp import backbones, catalog, dataset, evaluate, heads, plan, pool
 from tlapp.augment import Views
 from tlapp.crossval import Options
-from tlapp.dataset import Dataset
+from tlapp.dataset import Dataset, Split
 from tlapp.heads import Features
 from tlapp.plan import Plan
 from tlapp.pool import Pool
@@ -54,12 +55,21 @@ def main(arguments: list[str]) -> None:
     render(rows.of_one_machine(), options.page)
 
 
-def prepared(folder: object) -> tuple[Dataset, Plan, Tensor]:
+def prepared(folder: Path) -> tuple[Dataset, Plan, Tensor]:
     """All photos, the instant plan, and the features of all its depths: float32 (photos, d)."""
-    data = dataset.scan(folder)  # type: ignore[arg-type]
+    data = dataset.scan(folder)
     data = dataclasses.replace(data, photos=tuple(dataclasses.replace(p, side="") for p in data.photos))
     chosen = plan.instant(data)
-    return data, chosen, _common.features(data, chosen)
+    model = backbones.load(catalog.get(chosen.backbone), len(data.classes), seed=0, several=True)
+    model.freeze(chosen.frozen)
+    everything = Split(np.arange(len(data.photos)), np.arange(0), np.arange(0))
+    photos = Pool(data, everything, Views.of(chosen), chosen)
+    work = pool.plain_cached(model, photos, chosen, lambda: False)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return data, chosen, end.value.of(photos.indices, 1).all()
 
 
 def coverage(data: Dataset, chosen: Plan, rows: Tensor, per_class: int, draws: int) -> Row:
@@ -117,7 +127,7 @@ def holds(accuracy: float, n: float, truth: float, rest: float) -> dict[str, flo
     return {"covers": float(is_in), "width": 100 * (shown[1] - shown[0]), "above": 100 * (accuracy - truth)}
 
 
-def render(rows: list[Row], page: object) -> None:
+def render(rows: list[Row], page: Path) -> None:
     """The table."""
     lines = []
     for row in rows:
@@ -126,7 +136,15 @@ def render(rows: list[Row], page: object) -> None:
                 row["folder"], str(row["per_class"]), kind, str(found["draws"]), f"{100 * found['covers']:.1f} %",
                 f"{found['width']:.0f}", f"{found['above']:+.1f}",
             ])  # fmt: skip
-    head = ["folder", "photos of each class", "interval of", "draws", "holds in", "width, points", "score above, points"]
+    head = [
+        "folder",
+        "photos of each class",
+        "interval of",
+        "draws",
+        "holds in",
+        "width, points",
+        "score above, points",
+    ]
     text = (
         "`python -m benchmarks honesty` draws small sets, splits each as the app does, fits the instant model and asks "
         "it about all photos that were not drawn. The interval should hold that accuracy in 95 % of the draws; more is "

@@ -111,7 +111,9 @@ def test_the_report_names_every_key_and_survives_json(planted):
     assert sizes == sorted(set(sizes))
     assert all(p["low"] <= p["accuracy"] <= p["high"] for p in found["learning_curve"])
     assert found["learning_curve"][-1]["accuracy"] > found["learning_curve"][0]["accuracy"]
-    assert found["forecast"]["per_class"] == sizes[-1] + forecast.MORE
+    smallest = min(found["classes"].values())
+    assert (found["now"]["per_class"], found["forecast"]["per_class"]) == (smallest, smallest + forecast.MORE)
+    assert found["now"]["accuracy"] <= found["forecast"]["accuracy"]
 
 
 @real

@@ -515,7 +515,9 @@ def test_evaluate_scores_the_own_test_photos_as_the_training_did(tlapp, here):
     assert (code, err) == (0, "")
     assert {"accuracy", "n", "per_class", "confusion"} <= set(result)
     shares = {"precision", "recall", "f1"}
-    assert [set(row) for row in result["per_class"].values()] == [shares | {f"{s}_interval" for s in shares} | {"n"}] * 2
+    assert [set(row) for row in result["per_class"].values()] == [
+        shares | {f"{s}_interval" for s in shares} | {"n"}
+    ] * 2
     for name in ("accuracy", "interval", "method", "n", "per_class", "confusion"):
         assert result[name] == report[name]
 

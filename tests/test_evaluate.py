@@ -141,11 +141,20 @@ def test_the_interval_is_that_of_scipy_and_narrows_with_more_photos():
     [
         (9, 7, "This run does better than the instant model on 10 photos held back: 9 right against 7."),
         (7, 7, "This run does as well as the instant model on 10 photos held back: each is right about 7."),
-        (6, 7, "The instant model does better on 10 photos held back: 7 right against 6."),
+        (5, 7, "The instant model does better on 10 photos held back: 7 right against 5."),
+        (
+            6,
+            7,
+            "The instant model is right about 7 of 10 photos held back, this run about 6: a difference that may be "
+            "chance.",
+        ),
     ],
 )
 def test_a_run_and_the_instant_model_are_compared_in_a_sentence(run, instant, words):
     compared = {"n": 10, "run": run, "instant": instant}
     assert evaluate.beside_instant(compared) == words
     alike = words.replace("instant model", "instant model with grey bars")
+    many = {"n": 1000, "run": 900, "instant": 890}
+    assert "may be chance" in evaluate.beside_instant(many | {"differ": 110})
+    assert "does better" in evaluate.beside_instant(many | {"differ": 90})
     assert evaluate.beside_instant(compared, "letterbox") == alike, "not that of the Data tab, which crops"

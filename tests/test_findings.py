@@ -39,7 +39,7 @@ def test_copies_of_a_class_too_small_to_keep_together_are_still_called_a_leak(tm
     base = dataset.scan(fill(tmp_path / "photos", {"reds": 8, "blues": 4}))
     blues = tuple(i for i, p in enumerate(base.photos) if base.classes[p.label] == "blues")
     before = findings.found(look(base, near=(blues,)))["leaks"]
-    assert "have members both" in before.words or "has members both" in before.words
+    assert "1 group of near copies, or of one burst, has members both" in before.words
     current = decisions.decide(base, before.new)
     after = findings.found(look(base, current, near=(blues,)))["leaks"]
     assert "too small to keep them on one side" in after.words
@@ -87,3 +87,68 @@ def test_what_is_tested_stays_right_beside_a_photo_whose_class_was_settled(two_h
     split = made.split(0.2, 0.2, 0)
     tested = {made.photos[i].name for i in split.test}
     assert {two_homes.photo(i).name for i in look(two_homes, made).tested} == tested
+
+
+def test_undoing_a_section_takes_back_what_it_did_and_no_more(data):
+    """By hand photo 1 is left out and 2 kept; the copies that the section leaves out come back, these two stay."""
+    first, second, third, other = data.photos[:4]
+    by_hand = decisions.decide(data, [decisions.about(second, EXCLUDE), decisions.about(third, decisions.KEEP)])
+    section = findings.found(look(data, by_hand, near=((0, 1, 2, 3),)))["near"]
+    assert {d.file for d in section.new} == {other.name}, "one of the copies stays, the kept one is not asked about"
+    done = decisions.decide(by_hand, section.new)
+    assert other.name not in {p.name for p in done.photos}
+    again = findings.found(look(data, done, near=((0, 1, 2, 3),)))["near"]
+    assert (again.new, again.act) == ((), "")
+    back = decisions.undo(done, again.done)
+    assert {p.name for p in back.photos} == {p.name for p in data.photos} - {second.name}
+    assert sorted(d.kind for d in decisions.of(data)) == [EXCLUDE, decisions.KEEP]
+    assert first.name in {p.name for p in back.photos}
+
+
+def test_a_photo_that_two_sections_name_is_left_out_by_the_first_and_comes_back_with_it(data):
+    found = {"outliers": (5,), "flaws": Flaws((), (5, 6), (), (), ())}
+    current = decisions.decide(data, findings.found(look(data, **found))["outliers"].new)
+    blurred = findings.found(look(data, current, **found))["blurred"]
+    assert blurred.act == "Leave it out"
+    current = decisions.decide(current, blurred.new)
+    current = decisions.undo(current, findings.found(look(data, current, **found))["blurred"].done)
+    assert data.photos[5].name not in {p.name for p in current.photos}
+    current = decisions.undo(current, findings.found(look(data, current, **found))["outliers"].done)
+    assert current.id == data.id
+
+
+def test_what_the_person_put_together_keeps_its_name_when_near_copies_join_it(data):
+    patient = [decisions.about(data.photos[i], TOGETHER, "patient 1") for i in (0, 5)]
+    current = decisions.decide(data, patient)
+    section = findings.found(look(data, current, near=((0, 1),)))
+    new = section["leaks"].new if "leaks" in section else ()
+    assert {d.value for d in new} <= {"patient 1"}
+    joined = decisions.decide(current, new or [decisions.about(data.photos[1], TOGETHER, "patient 1")])
+    assert len({joined.groups[i] for i in (0, 1, 5)}) == 1
+
+
+def test_the_last_judged_label_is_not_one_that_a_section_left_out(data):
+    doubted = (Suspect(0, 0, 1, 0.1), Suspect(1, 0, 1, 0.2))
+    current = decisions.decide(data, [decisions.about(data.photos[0], decisions.KEEP)])
+    section = findings.found(look(data, current, suspects=doubted, outliers=(1,)))["outliers"]
+    current = decisions.decide(current, section.new)
+    assert look(data, current, suspects=doubted).last.kind == decisions.KEEP
+
+
+def test_copies_of_a_photo_whose_class_was_changed_are_of_one_class(data):
+    blue = next(i for i, p in enumerate(data.photos) if data.classes[p.label] == "blues")
+    red = next(i for i, p in enumerate(data.photos) if data.classes[p.label] == "reds")
+    found = {"near": ((blue, red),)}
+    assert "more than one class" in findings.found(look(data, **found))["near"].words
+    current = decisions.decide(data, [decisions.about(data.photos[red], RELABEL, "blues")])
+    section = findings.found(look(data, current, **found))["near"]
+    assert "more than one class" not in section.words
+
+
+def test_what_could_not_be_looked_into_is_said_beside_the_verdict(data):
+    note = "Below 8 photos of a class no shortcut can be found: `reds`."
+    shown = look(data, notes=(note,))
+    words = findings.verdict(shown, {})
+    assert "no shortcut can be found" in words
+    assert "no near copies" not in words
+    assert "no near copies" in findings.verdict(look(data), {})

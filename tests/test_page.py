@@ -155,7 +155,9 @@ def test_the_instant_model_is_told_of_and_answers_before_train_is_pressed(site, 
     busy.release()
     assert f"run {the_instant(home).id} answers" in answer(site)
     tab(site, "1 Data")
-    site.locator("#top-data", has_text=re.compile(r"instant model: \d+ %, \d of 4 test photos right, plausibly")).wait_for()
+    site.locator(
+        "#top-data", has_text=re.compile(r"instant model: \d+ %, \d of 4 test photos right, plausibly")
+    ).wait_for()
     assert not own_runs(home)
 
 

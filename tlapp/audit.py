@@ -24,6 +24,7 @@ from tlapp.augment import Views
 from tlapp.catalog import Backbone
 from tlapp.crossval import Options
 from tlapp.dataset import Dataset, Skipped, Split
+from tlapp.errors import some
 from tlapp.events import Progress
 from tlapp.forecast import Curve
 from tlapp.heads import Features
@@ -35,12 +36,14 @@ NEAR = 0.92
 FAR = 3.5
 """Robust deviations from the usual distance to the three nearest photos, from which on a photo is unlike all others."""
 
+NEARER = 0.2
+"""Part of the usual distance within a class that near copies may at most be apart."""
+
 REPEATS = 3
 BLURRED = 0.01
 DARK, BRIGHT = 30, 225
-CUT = 0.34
-"""Part of a photo that the centre crop leaves out beyond that of a square, from which on it is told of: more than of
-the usual 3:2.
+CUT = 0.42
+"""Part of a photo's longer side that the centre crop leaves out, above which it is told of: more than of the usual 3:2.
 """
 
 _ROWS = 512
@@ -64,7 +67,7 @@ class Suspect:
 @dataclass(frozen=True)
 class Flaws:
     """Photos that show little, by their index. `cropped`: of which the centre crop leaves out much, most first, with
-    the part that is lost beyond what a square loses.
+    the part of the longer side that is lost.
     """
 
     small: tuple[int, ...]
@@ -79,6 +82,7 @@ class Report:
     """What was found; photos by their index in `Dataset.photos`.
 
     `near`: groups of near copies. `suspects`: all photos, worst first. `outliers`: unlike all others, most first.
+    `notes`: sentences on what could not be looked into.
     """
 
     near: tuple[tuple[int, ...], ...]
@@ -88,6 +92,7 @@ class Report:
     shortcuts: tuple[Shortcut, ...]
     curve: Curve
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
     def contradicted(self) -> list[Suspect]:
         """The suspects of which the rest of the data says another class, worst first."""
@@ -115,9 +120,10 @@ def audit(
     yield Progress("looking at each photo", 0, 1)
     rows = cached.of(pool.indices, 1).all()[:, -entry.features :].cpu()
     length = rows.norm(dim=1, keepdim=True).clamp_min(1e-9)
-    ties, outliers = _neighbours(rows / length)
-    ties += dataset.ties["near copies"]
+    directions = rows / length
+    ties = [*_near(directions, dataset.labels), *dataset.ties["near copies"]]
     near = looks.grouped(len(dataset.photos), ties)
+    outliers = _outliers(directions, near)
     groups = looks.grouped(len(dataset.photos), [*enumerate(near.tolist()), *enumerate(dataset.groups.tolist())])
     found = _flaws(dataset, entry)
     yield Progress("checking labels", 0, 1)
@@ -126,9 +132,24 @@ def audit(
     told = shortcuts.find(shortcuts.measure(dataset), dataset.labels, dataset.classes, groups)
     yield Progress("measuring what more photos bring", 0, 1)
     ahead = forecasts.curve(rows, dataset.labels, groups, len(dataset.classes), l2, check=_check(should_stop))
-    return Report(
-        tuple(_members(near)), tuple(suspects), tuple(outliers), found, tuple(told), ahead, time.monotonic() - started
-    )
+    seconds, notes = time.monotonic() - started, _unexamined(dataset, groups)
+    return Report(tuple(_members(near)), tuple(suspects), tuple(outliers), found, tuple(told), ahead, seconds, notes)
+
+
+def _unexamined(dataset: Dataset, groups: np.ndarray) -> tuple[str, ...]:
+    """What could not be looked into, in sentences."""
+    labels, counts = dataset.labels, dataset.class_counts()
+    alone = {dataset.classes[label] for label in set(labels[crossval.within_one(labels, groups)].tolist())}
+    few = [name for name, n in counts.items() if n < shortcuts.FEW and name not in alone]
+    notes = []
+    if alone:
+        notes.append(
+            f"All photos of {some(sorted(alone))} belong together, as near copies or as a burst: neither their labels "
+            "nor shortcuts could be checked."
+        )
+    if few:
+        notes.append(f"Below {shortcuts.FEW} photos of a class no shortcut can be found: {some(few)}.")
+    return tuple(notes)
 
 
 def leaks(dataset: Dataset, report: Report | None, split: Split) -> list[tuple[int, ...]]:
@@ -167,6 +188,7 @@ def to_dict(dataset: Dataset, report: Report, split: Split | None) -> dict[str, 
                 "label": dataset.classes[s.label],
                 "suggested": dataset.classes[s.suggested],
                 "score": round(s.score, 4),
+                "contradicted": s.suggested != s.label,
             }
             for s in report.suspects
         ],
@@ -176,7 +198,9 @@ def to_dict(dataset: Dataset, report: Report, split: Split | None) -> dict[str, 
             for s in report.shortcuts
         ],
         "learning_curve": [_point(point) for point in report.curve.points],
+        "now": _point(report.curve.now) if report.curve.now else None,
         "forecast": _point(report.curve.ahead) if report.curve.ahead else None,
+        "notes": list(report.notes),
         **{kind: names(getattr(report.flaws, kind)) for kind in ("small", "blurred", "dark", "bright")},
         "cropped": [{"file": dataset.photos[i].name, "cut": round(cut, 3)} for i, cut in report.flaws.cropped],
     }
@@ -211,22 +235,41 @@ def _members(groups: np.ndarray) -> list[tuple[int, ...]]:
     return [tuple(members) for members in found.values() if len(members) > 1]
 
 
-def _neighbours(rows: Tensor) -> tuple[list[tuple[int, int]], list[int]]:
-    """Pairs of near copies, and photos that are unlike all others, most first. `rows`: of length 1."""
-    n, ties = len(rows), []
-    count = min(3, n - 1)
-    distance = np.zeros(n)
-    for first in range(0, n, _ROWS):
+def _near(rows: Tensor, labels: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs of near copies. `rows`: of length 1.
+
+    Where all photos of a class look much alike, as things on one ground do, near copies must be nearer than that.
+    """
+    some_rows, some_labels = rows[:: _every(len(rows))], torch.from_numpy(labels[:: _every(len(rows))])
+    same = (some_labels[:, None] == some_labels).triu(1)
+    apart = 1 - (some_rows @ some_rows.T)[same]
+    usual = float(apart.median()) if len(apart) else 1.0
+    near = max(NEAR, 1 - NEARER * usual)
+    found = []
+    for first in range(0, len(rows), _ROWS):
+        alike = (rows[first : first + _ROWS] @ rows.T) >= near
+        found += [(i + first, j) for i, j in torch.nonzero(alike).tolist() if i + first < j]
+    return found
+
+
+def _every(n: int) -> int:
+    """A step that leaves about 1,000 of n."""
+    return max(1, n // 1000)
+
+
+def _outliers(rows: Tensor, groups: np.ndarray) -> list[int]:
+    """Photos that are unlike all others, most first; of near copies one. `rows`: of length 1."""
+    chosen = np.unique(groups)
+    rows = rows[torch.from_numpy(chosen)]
+    distance, count = np.zeros(len(rows)), min(3, len(rows) - 1)
+    for first in range(0, len(rows) if count else 0, _ROWS):
         alike = rows[first : first + _ROWS] @ rows.T
         alike[torch.arange(len(alike)), first + torch.arange(len(alike))] = -1
         distance[first : first + len(alike)] = 1 - alike.topk(count, 1).values.mean(1).double().numpy()
-        for i, j in torch.nonzero(alike >= NEAR).tolist():
-            if i + first < j:
-                ties.append((i + first, j))
     middle = np.median(distance)
     deviation = 1.4826 * np.median(np.abs(distance - middle))
     far = (distance - middle) / max(deviation, 1e-6)
-    return ties, [int(i) for i in np.argsort(-far, kind="stable") if far[i] >= FAR]
+    return [int(chosen[i]) for i in np.argsort(-far, kind="stable") if far[i] >= FAR]
 
 
 def _flaws(dataset: Dataset, entry: Backbone) -> Flaws:
@@ -236,14 +279,14 @@ def _flaws(dataset: Dataset, entry: Backbone) -> Flaws:
         grey = pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
         if min(photo.full_height or photo.height, photo.full_width or photo.width) < entry.crop / 2:
             small.append(i)
-        if grey.mean() < DARK:
+        if grey.mean() < DARK and np.percentile(grey, 98) < 128:
             dark.append(i)
-        elif grey.mean() > BRIGHT:
+        elif grey.mean() > BRIGHT and np.percentile(grey, 2) > 128:  # a dark thing on white is no flaw
             bright.append(i)
         elif sharpness(grey) < BLURRED:
             blurred.append(i)
-        lost = 1 - min(photo.height, photo.width) / max(photo.height, photo.width)
-        if lost >= CUT:
+        lost = 1 - entry.crop / entry.resize * min(photo.height, photo.width) / max(photo.height, photo.width)
+        if lost > CUT:
             cut.append((i, lost))
     cut.sort(key=lambda pair: -pair[1])
     return Flaws(tuple(small), tuple(blurred), tuple(dark), tuple(bright), tuple(cut))

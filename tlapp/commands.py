@@ -18,12 +18,14 @@ from tlapp import catalog, decisions, fetching, intake, jobs, runs, tables, term
 from tlapp import dataset as datasets
 from tlapp import plan as plans
 from tlapp.errors import DataError, RunError, UsageError, UserError, printable
-from tlapp.events import Progress
+from tlapp.events import Progress, Queued
 
 if TYPE_CHECKING:
     from tlapp.predict import Prediction, Unreadable
     from tlapp.tune import Trial
 
+
+MOST_SKIPPED = 20
 
 # --- train, resume and stop
 
@@ -71,7 +73,8 @@ def _read(options: argparse.Namespace) -> datasets.Dataset:
     noted = decisions.of(dataset)
     if noted:
         path = shlex.quote(str(decisions.path_of(dataset)))
-        terminal.say(f"{len(noted)} decisions about these photos are not used. To use them: --decisions {path}")
+        n = "One decision" if len(noted) == 1 else f"{len(noted)} decisions"
+        terminal.say(f"Not used: {n} about these photos. To use what was decided: --decisions {path}")
     return dataset
 
 
@@ -193,10 +196,11 @@ def _describe(dataset: datasets.Dataset) -> None:
     terminal.say(f"{len(dataset.photos)} photos in {len(dataset.classes)} classes: {counts}.")
     for note in dataset.notes:
         terminal.say(note)
-    for skipped in dataset.skipped[:5]:
+    for skipped in dataset.skipped[:MOST_SKIPPED]:
         terminal.say(f"Skipped {skipped.name}: it {skipped.reason}.")
-    if len(dataset.skipped) > 5:
-        terminal.say(f"Skipped {len(dataset.skipped) - 5} more files.")
+    more = len(dataset.skipped) - MOST_SKIPPED
+    if more > 0:
+        terminal.say(f"Skipped {more} more file{'s' if more > 1 else ''}; tlapp audit FOLDER --json names all.")
 
 
 def resume(options: argparse.Namespace) -> int:
@@ -209,8 +213,10 @@ def stop(options: argparse.Namespace) -> int:
     run = _find(options.name)
     if not run.is_live():
         raise RunError(f"Run {run.id} is not running (it is {run.state()}), so there is nothing to stop.")
+    began = any(not isinstance(event, Queued) for event in run.events()[0])
     jobs.stop(run)
-    print(f"Run {run.id} was asked to stop. What it has learned so far is kept; `tlapp resume {run.id}` goes on.")
+    kept = "What it has learned so far is kept" if began else "It had not begun"
+    print(f"Run {run.id} was asked to stop. {kept}; `tlapp resume {run.id}` goes on.")
     return 0
 
 
@@ -293,6 +299,7 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(result))
     else:
+        print(f"Run {run.id}, on {printable(Path(str(run.header()['source'])).name)}.")
         print(terminal.scored(result["accuracy"], result["n"], "photos"))
         for name, s in result["per_class"].items():
             precision, recall = (

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from tlapp import images, looks, tasks, workspace
-from tlapp.errors import DataError, PictureError, some
+from tlapp.errors import DataError, PictureError, printable, some
 from tlapp.intake import Report
 from tlapp.labels import open_labelled
 from tlapp.layout import Placed, subfolder
@@ -56,6 +56,8 @@ def scan(
     Raises:
         DataError: nothing to train on; the sentence says what was found and what to do.
     """
+    if test and not Path(test).exists():
+        raise DataError(f"The test photos {printable(str(test))} do not exist. Check the path, or leave it out.")
     store = (home or workspace.home()) / "datasets"
     with workspace.own_folder(store, ".incoming-") as incoming:
         dataset = _ingest(Path(source), Path(test) if test else None, incoming, report, all_test, refused, shown_as)
@@ -171,8 +173,13 @@ def without_copies(
         else:
             dropped |= dict.fromkeys(others, is_copy_of(photo.name))
     skipped += [Skipped(found[i][1].name, why, first_of[i], found[i][1].side) for i, why in dropped.items()]
-    if dropped:
-        notes.append(f"{_count(len(dropped), 'photo')} left out as exact copies of others.")
+    n_copies = len(dropped) - sum(first_of[i] in {d.photo.name for d in disputed} for i in dropped)
+    if n_copies:
+        notes.append(f"{_count(n_copies, 'photo')} left out as exact copies of others.")
+    if disputed:
+        notes.append(
+            f"{_count(len(disputed), 'photo')} in more than one class with the same bytes: left out until you say."
+        )
     return [entry for i, entry in enumerate(found) if i not in dropped], disputed
 
 

@@ -32,8 +32,8 @@ _DIGITS = 16
 
 @dataclass(frozen=True)
 class Decision:
-    """About one photo: `kind` "keep" (its label is right), "exclude", "relabel" (`value`: the class) or "together"
-    (`value`: a name shared by photos that are never to sit on two sides of a split).
+    """About one photo: `kind` "keep" (its label is right), "exclude" (`value`: why, or ""), "relabel" (`value`: the
+    class) or "together" (`value`: a name shared by photos that are never to sit on two sides of a split).
 
     `photo`: the first digits of its SHA-256, by which it is found under any name; where it is "", the name counts.
     """
@@ -94,7 +94,7 @@ def _parsed(text: str, shown: str) -> list[Decision]:
             )
         if kind in (RELABEL, TOGETHER) and not row.get("value"):
             raise DataError(f"Line {number} of {shown} has no value. A {kind} needs one.")
-        photo = row.get("photo", "").removeprefix("sha256:")
+        photo = row.get("photo", "").removeprefix("sha256:")[:_DIGITS]
         found.append(Decision(row.get("file", ""), photo, kind, row.get("value", "")))
     return found
 
@@ -142,6 +142,14 @@ def use(dataset: Dataset, given: Sequence[Decision]) -> Dataset:
     return decide(base, [about(photo, d.kind, d.value) for d, photo in _matched(base, given)])
 
 
+def as_noted(base: Dataset) -> Dataset:
+    """The dataset that follows from all that was ever decided about these photos, as far as it can be trained on."""
+    try:
+        return apply(base, of(base))
+    except DataError:
+        return base
+
+
 def strangers(dataset: Dataset, given: Sequence[Decision]) -> str:
     """A sentence on those of the decisions that are about none of these photos; "" if there are none."""
     n = len(given) - len(_matched(original(dataset), given))
@@ -156,7 +164,7 @@ def combine(parts: Sequence[Dataset], without: Sequence[str] = ()) -> Dataset:
 
     `without`: classes to take out, with the photos that are of them by now.
     """
-    noted = [decision for part in parts for decision in of(part)]
+    noted = [decision for part in parts for decision in _by_digits(original(part), of(part))]
     base = merge.combine([_less(part, without) for part in parts], parts[0].folder.parent.parent)
     classes = _by_text(base.classes)
     return use(base, [d for d in noted if d.kind != RELABEL or d.value in classes])
@@ -174,8 +182,15 @@ def _less(part: Dataset, without: Sequence[str]) -> Dataset:
         if of_class not in without:
             label = base.classes.index(of_class) if name in without else photo.label
             kept.append(dataclasses.replace(photo, label=label))
-    disputed = tuple(d for d in base.disputed if not set(d.classes) & set(without))
-    return dataclasses.replace(base, photos=tuple(kept), disputed=disputed)
+    disputed, skipped = [], list(base.skipped)
+    for one in base.disputed:
+        of_class = now.get(one.photo.offset, "")
+        if not set(one.classes) & set(without):
+            disputed.append(one)
+        elif of_class and of_class not in without:
+            kept.append(dataclasses.replace(one.photo, label=base.classes.index(of_class)))
+            skipped = _settled(skipped, one.photo.name)
+    return dataclasses.replace(base, photos=tuple(kept), disputed=tuple(disputed), skipped=tuple(skipped))
 
 
 def apply(base: Dataset, decisions: Sequence[Decision]) -> Dataset:

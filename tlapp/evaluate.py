@@ -119,6 +119,10 @@ def beside_instant(compared: dict[str, int], framing: str = "crop") -> str:
     model = "instant model with grey bars" if framing == "letterbox" else "instant model"
     n, run, instant = (compared[name] for name in ("n", "run", "instant"))
     photos = f"{n:,} photo{'s' if n > 1 else ''} held back"
+    if 0 < abs(run - instant) <= compared.get("differ", abs(run - instant)) ** 0.5:
+        first, then = ("This run", f"the {model}") if run > instant else (f"The {model}", "this run")
+        best, other = max(run, instant), min(run, instant)
+        return f"{first} is right about {best} of {photos}, {then} about {other}: a difference that may be chance."
     if instant > run:
         return f"The {model} does better on {photos}: {instant} right against {run}."
     if run > instant:

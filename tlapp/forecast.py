@@ -36,9 +36,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Measured points, and what `MORE` photos of each class beyond the last would bring; None if there is no trend."""
+    """Measured points; what the photos of the smallest class bring, and what `MORE` beyond them would: None if there
+    is no trend. Points are measured on fewer photos than there are, as some are held out.
+    """
 
     points: tuple[Point, ...] = ()
+    now: Point | None = None
     ahead: Point | None = None
 
 
@@ -54,10 +57,11 @@ def curve(
         l2: strength of the ridge heads.
         check: called between fits; what it raises ends the work.
 
-    Where a class is one group there is none. Photos of folds that leave nothing of a class are not asked about.
+    Where a class is one group there is none. Photos of folds that leave too few of a class are not asked about.
     """
     if within_one(labels, groups).any():
         return Curve()
+    smallest = int(np.bincount(labels, minlength=n_classes).min())
     generator = np.random.default_rng(seed)
     right: dict[int, list[np.ndarray]] = {}
     for _ in range(repeats):
@@ -65,17 +69,18 @@ def curve(
         fold = generator.permutation(np.arange(len(names)) % _FOLDS)[of_name]
         inside = [[generator.permutation(np.flatnonzero((fold != k) & (labels == c))) for c in range(n_classes)]
                   for k in range(_FOLDS)]  # fmt: skip
-        for size in _sizes(int(np.bincount(labels, minlength=n_classes).min())):
+        for size in _sizes(smallest):
             answers = np.full(len(labels), np.nan)
             for k, classes in enumerate(inside):
                 check()
                 out, chosen = np.flatnonzero(fold == k), np.concatenate([members[:size] for members in classes])
-                if len(out) and all(map(len, classes)):
+                if len(out) and all(len(members) >= size for members in classes):
                     answers[out] = _answers(rows, labels, chosen, out, n_classes, l2) == labels[out]
             if not np.isnan(answers).all():
                 right.setdefault(size, []).append(answers)
     points = [_point(size, np.stack(found)) for size, found in sorted(right.items()) if len(found) > 1]
-    return Curve(tuple(points), _ahead(points, len(labels)))
+    trend = _trend(points, len(labels))
+    return Curve(tuple(points), *((trend(smallest), trend(smallest + MORE)) if trend else ()))
 
 
 def _sizes(smallest: int) -> list[int]:
@@ -108,20 +113,24 @@ def _point(size: int, right: np.ndarray) -> Point:
     return Point(size, accuracy, max(0.0, accuracy - half), min(1.0, accuracy + half))
 
 
-def _ahead(points: list[Point], n: int) -> Point | None:
-    """Carry the error on as a power of the number of photos, as learning curves fall (Hestness et al. 2017)."""
+def _trend(points: list[Point], n: int) -> Callable[[int], Point] | None:
+    """The error carried on as a power of the number of photos, as learning curves fall (Hestness et al. 2017).
+
+    The interval is that of the last point, and half of what is foreseen beyond it.
+    """
     if len(points) < 3:
         return None
-    used = points[-4:]
+    used, last = points[-4:], points[-1]
     sizes = np.log([p.per_class for p in used])
     errors = np.log([max(1 - p.accuracy, 0.5 / n) for p in used])
     slope, offset = np.polyfit(sizes, errors, 1)
     slope = min(slope, 0.0)  # more photos do no harm
-    last = used[-1]
-    size = last.per_class + MORE
-    fall = float(np.exp(slope * (np.log(size) - np.log(last.per_class))))
-    spread = float(np.exp(offset + slope * sizes[-1]))
-    error = fall * min(spread, max(1 - last.accuracy, 0.5 / n))
-    half = (last.high - last.low) / 2
-    accuracy = max(1 - error, last.accuracy)
-    return Point(size, accuracy, max(0.0, accuracy - half), min(1.0, accuracy + half))
+    begin = min(float(np.exp(offset + slope * sizes[-1])), max(1 - last.accuracy, 0.5 / n))
+
+    def at(size: int) -> Point:
+        error = begin * float(np.exp(slope * (np.log(size) - np.log(last.per_class))))
+        accuracy = max(1 - error, last.accuracy)
+        half = (last.high - last.low) / 2 + (accuracy - last.accuracy) / 2
+        return Point(size, accuracy, max(0.0, accuracy - half), min(1.0, accuracy + half))
+
+    return at

@@ -14,7 +14,10 @@ import numpy as np
 from PIL import Image
 
 NEAR_BITS = 6
-"""Bits of 64 by which the hashes of near copies may differ: of 316,000 pairs of different photos none was as near."""
+"""Bits of 64 by which the hashes of near copies may differ: of 316,000 pairs of different photos none was as near.
+
+On a plain ground, where few cells differ from the next, things look alike whatever they are: fewer bits may differ.
+"""
 
 NEAR_COLOUR = 24
 """Steps of 255 by which their mean colours may differ in each channel; plain pictures share a hash by chance."""
@@ -23,12 +26,13 @@ BURST_SECONDS = 3
 TOO_MANY = 40
 """So many photos of one camera in one second are no burst: its clock was not set."""
 
+MOST_MATES = 32
 _ROWS = 1024
 
 
 def look(pixels: np.ndarray) -> str:
-    """A photo in 22 hex digits: its difference hash (64 bits: is each of 8 x 8 cells darker than the next one to the
-    right, after D. Wong's dHash), then its mean colour. uint8 (H, W, 3).
+    """A photo in 24 hex digits: its difference hash (64 bits: is each of 8 x 8 cells darker than the next one to the
+    right, after D. Wong's dHash), its mean colour, and how many cells differ from the next. uint8 (H, W, 3).
 
     Of cells as bright as the next the left half counts as darker: so a mirror turns each bit round, flat or not.
     """
@@ -36,7 +40,7 @@ def look(pixels: np.ndarray) -> str:
     rise = np.diff(small, axis=1)
     bits = (rise > 0) | ((rise == 0) & (np.arange(8) < 4))
     colour = np.asarray(Image.fromarray(pixels).resize((1, 1), Image.Resampling.BOX)).reshape(3)
-    return np.packbits(bits).tobytes().hex() + bytes(colour).hex()
+    return (np.packbits(bits).tobytes() + bytes(colour) + bytes([np.count_nonzero(rise)])).hex()
 
 
 def pairs(looks: Sequence[str]) -> list[tuple[int, int]]:
@@ -47,16 +51,18 @@ def pairs(looks: Sequence[str]) -> list[tuple[int, int]]:
     found = same(looks)
     first = {text: i for i, text in reversed(list(enumerate(looks))) if text}
     known = np.array(sorted(first.values()), dtype=np.int64)
-    raw = np.array([list(bytes.fromhex(looks[i])) for i in known], dtype=np.uint8).reshape(len(known), 11)
+    raw = np.array([list(bytes.fromhex(looks[i])) for i in known], dtype=np.uint8).reshape(len(known), 12)
     bits = np.unpackbits(raw[:, :8], axis=1).reshape(-1, 8, 8)
     mirrored = np.packbits(1 - bits[:, :, ::-1], axis=2).reshape(-1, 8)
     hashes = np.concatenate([raw[:, :8], mirrored]).view(np.uint64).reshape(-1)
-    near = _near(hashes, np.tile(raw[:, 8:].astype(np.int16), (2, 1)))
+    near = _near(hashes, np.tile(raw[:, 8:11].astype(np.int16), (2, 1)), np.tile(raw[:, 11], 2))
     return [*found, *zip(known[near[:, 0]].tolist(), known[near[:, 1]].tolist(), strict=True)]
 
 
-def _near(hashes: np.ndarray, colours: np.ndarray) -> np.ndarray:
+def _near(hashes: np.ndarray, colours: np.ndarray, rough: np.ndarray) -> np.ndarray:
     """Pairs (i, j), i < j, of photos whose hash and colour are near: int64 (pairs, 2), each once.
+
+    `rough`: how many cells of each differ from the next.
 
     The second half of the hashes are those of the mirrored photos. Where at most `NEAR_BITS` bits differ, one of
     `NEAR_BITS` + 1 pieces of the bits is the same: only such are compared.
@@ -71,7 +77,9 @@ def _near(hashes: np.ndarray, colours: np.ndarray) -> np.ndarray:
             plain = members[members < n]
             for begin in range(0, len(plain) if len(members) > 1 else 0, _ROWS):
                 rows = plain[begin : begin + _ROWS]
-                near = np.bitwise_count(hashes[rows, None] ^ hashes[members]) <= NEAR_BITS
+                allowed = (NEAR_BITS * np.minimum(rough[rows, None], rough[members]).astype(np.int16) + 32) // 64
+                near = np.bitwise_count(hashes[rows, None] ^ hashes[members]) <= allowed
+                near &= near.cumsum(1, dtype=np.int32) <= MOST_MATES  # frames of a film are all near each other
                 i, j = (side[at] for side, at in zip((rows, members), np.nonzero(near), strict=True))
                 near = np.abs(colours[i] - colours[j]).max(1) <= NEAR_COLOUR
                 found.append(np.sort(np.stack([i[near], j[near] % n], 1), axis=1))

@@ -305,7 +305,8 @@ def uneven(dataset: Dataset) -> str:
     few = some([dataset.classes[least]])
     return (
         f"{some([dataset.classes[most]])} has {counts[most] / counts[least]:.0f} times as many photos as {few}. "
-        f"Classes are weighted so that each counts the same (class weighting); more photos of {few} help more."
+        "Class weighting is suggested, so that each class counts the same in training (under More in 2 Train); more "
+        f"photos of {few} help more."
     )
 
 

@@ -175,5 +175,8 @@ def instant_right(pool: Pool, cached: Cached, should_stop: ShouldStop) -> np.nda
 
 
 def comparison(right: np.ndarray, instant: np.ndarray) -> dict[str, int]:
-    """How many of the same held-out photos a run and the instant model are right about, as the report has it."""
-    return {"n": len(instant), "run": int(right.sum()), "instant": int(instant.sum())}
+    """How many of the same held-out photos a run and the instant model are right about, and on how many they differ in
+    that, as the report has it.
+    """
+    differ = int((right != instant).sum())
+    return {"n": len(instant), "run": int(right.sum()), "instant": int(instant.sum()), "differ": differ}

@@ -118,9 +118,9 @@ def _told_apart(rows: np.ndarray, target: np.ndarray, groups: np.ndarray, seed: 
         said[outside] = (rows[outside] - mean) @ np.linalg.solve(gram, x.T @ (weight * y)) > 0
     rates, variance = [], 0.0
     for side in (target, ~target):
-        n, right = int(side.sum()), int((said == target)[side].sum())
-        rates.append(right / n)
-        guarded = (right + 2) / (n + 4)  # Agresti and Coull: a few photos all right are no certainty
+        rates.append(float((said == target)[side].mean()))
+        n = len(np.unique(groups[side]))  # photos of a group are held out together: they say what one would
+        guarded = (rates[-1] * n + 2) / (n + 4)  # Agresti and Coull: a few photos all right are no certainty
         variance += guarded * (1 - guarded) / (n + 4) / 4
     accuracy, half = sum(rates) / 2, 1.96 * variance**0.5
     return accuracy, max(0.0, accuracy - half), min(1.0, accuracy + half)

@@ -200,7 +200,7 @@ def trial_line(trial: Trial) -> str:
 
 def findings(found: dict[str, Any]) -> list[str]:
     """What `audit.to_dict` holds, in lines to read."""
-    suspects = [s for s in found["suspect_labels"] if s["suggested"] != s["label"]]
+    suspects = [s for s in found["suspect_labels"] if s["contradicted"]]
     parts = [
         ("Unreadable", [f"{f['file']}: it {f['reason']}" for f in found["unreadable"]]),
         ("Near copies", [" = ".join(group) for group in found["duplicates"]]),
@@ -233,15 +233,16 @@ def findings(found: dict[str, Any]) -> list[str]:
             lines.append(f"  and {len(entries) - _SHOWN} more; --json names all")
     if len(lines) == 1:
         lines.append("Nothing was found that would spoil a model.")
-    curve, ahead = found["learning_curve"], found["forecast"]
+    lines += [printable(note) for note in found["notes"]]
+    curve, now, ahead = found["learning_curve"], found["now"], found["forecast"]
     if curve:
         steps = ", ".join(f"{point['per_class']} {point['accuracy']:.0%}" for point in curve)
         lines.append(f"Accuracy by photos per class to learn from: {steps}.")
-    if ahead:
-        more = ahead["per_class"] - curve[-1]["per_class"]
+    if ahead and now:
         lines.append(
-            f"{more} more photos of each class would bring about {ahead['accuracy']:.0%} "
-            f"({ahead['low']:.0%} to {ahead['high']:.0%})."
+            f"{ahead['per_class'] - now['per_class']} more photos of each class, {ahead['per_class']} instead of "
+            f"{now['per_class']}, would bring about {ahead['accuracy']:.0%} (plausibly {ahead['low']:.0%} to "
+            f"{ahead['high']:.0%}), from about {now['accuracy']:.0%}."
         )
     return lines
 

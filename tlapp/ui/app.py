@@ -82,7 +82,9 @@ def build_app() -> gr.Blocks:
         tell_tops = Step(_tops, [browser.dataset, browser.run], [part for one in tops for part in one])
         data_and_train = [tell_tops, *data_tab.refresh, *train_tab.refresh]
         _then(page.load(lambda: None, None, None, **QUIET), *live_tab.refresh, *data_and_train)
-        loaded = browser.dataset.change(pieces.guarded(_start_instant), browser.dataset, browser.run, **QUIET)
+        loaded = browser.dataset.change(
+            pieces.guarded(_start_instant), [browser.dataset, browser.run], browser.run, **QUIET
+        )
         _then(loaded, tell_tops, *data_tab.refresh, *live_tab.refresh, *train_tab.refresh)
         for event in train_tab.changed:
             _then(event, *live_tab.refresh)
@@ -132,14 +134,17 @@ def _ways(data_tab: Tab, live_tab: Tab, tops: list[Top]) -> list[tuple[Any, str]
     return [*ways, (tops[1].way, "data"), (tops[2].way, "train"), (tops[3].way, "train")]
 
 
-def _start_instant(dataset: str) -> Any:
+def _start_instant(dataset: str, own: str) -> Any:
     """Make the instant model of photos that have none yet, in the background; this browser then looks at its run."""
     found = shelf.dataset(dataset)
     if found is None:
         return gr.skip()
     _stop_older(found)
-    if shelf.instant(found, plan.instant(found)) is not None:
-        return gr.skip()
+    made = shelf.instant(found, plan.instant(found))
+    if made is not None:
+        looked_at = shelf.run(own)
+        is_on_these = looked_at is not None and shelf.photos_of(looked_at) == (found.original or found.id)
+        return gr.skip() if is_on_these else made.id
     try:
         return jobs.start(found, plan.instant(found)).id
     except UserError:  # what hinders it is said where the person trains
@@ -182,7 +187,10 @@ def _instant(found: Dataset | None) -> str:
     made = next((model for model in shelf.models() if model.run == run), None) if run else None
     if made:
         return f" · instant model: {pieces.score(made.accuracy, made.n_test, 'test photos')}; try it in 4 Test"
-    return " · the instant model is being made" if run and run.is_live() else ""
+    if run is None or not run.is_live():
+        return ""
+    waits = shelf.record(run).place > 0
+    return " · the instant model waits for another run" if waits else " · the instant model is being made"
 
 
 def _top(done: str, missing: str, way: str) -> list[Any]:

@@ -6,7 +6,6 @@ page. Starts no runs.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -21,14 +20,15 @@ from tlapp.decisions import EXCLUDE, KEEP, RELABEL, Decision
 from tlapp.errors import DataError, printable
 from tlapp.tasks import Task
 from tlapp.ui import findings, pieces, shelf
-from tlapp.ui.findings import Look
+from tlapp.ui.findings import Finding, Look
 from tlapp.ui.frame import QUIET, Mine, Step, Waiting
-from tlapp.ui.serve import uploads_folder
+from tlapp.ui.serve import download_of
 
 if TYPE_CHECKING:
     from tlapp.audit import Report
 
 UNDO = "Undo"
+SHOW_WHOLE = "Show all of each photo"
 AGAIN = "Check again"
 REPORTS = 4
 ONCE: dict[str, Any] = {"show_progress": "hidden", "queue": False, "trigger_mode": "once"}
@@ -48,6 +48,14 @@ _reports: dict[str, Report] = {}
 Update = dict[Any, dict[str, Any]]
 
 
+class Section(NamedTuple):
+    """A finding: its words and pictures, what is offered, and what takes it back."""
+
+    body: gr.HTML
+    act: gr.Button
+    undo: gr.Button
+
+
 class Panel(NamedTuple):
     """The panel's components. `at`: the digits of the photo that is asked about; `original`: whose panel is shown."""
 
@@ -65,7 +73,7 @@ class Panel(NamedTuple):
     undo: gr.Button
     other: gr.Dropdown
     at: gr.Textbox
-    sections: dict[str, tuple[gr.HTML, gr.Button]]
+    sections: dict[str, Section]
     ahead: gr.HTML
     decided: gr.Column
     tally: gr.HTML
@@ -78,7 +86,7 @@ class Panel(NamedTuple):
     @property
     def show_whole(self) -> gr.Button:
         """What the section on long photos offers."""
-        return self.sections["cropped"][1]
+        return self.sections["cropped"].act
 
     @property
     def question(self) -> list[Any]:
@@ -88,7 +96,7 @@ class Panel(NamedTuple):
     @property
     def shown(self) -> list[Any]:
         """What is filled from a look."""
-        parts = [part for pair in self.sections.values() for part in pair]
+        parts = [part for section in self.sections.values() for part in section]
         return [
             self.box, self.hint, self.go, self.verdict, self.labels, *self.question, *parts, self.ahead, self.tally,
             self.download, self.undo_all, self.original,
@@ -120,14 +128,11 @@ def build() -> Panel:
         sections = {}
         for kind in findings.KINDS:
             body = gr.HTML(visible=False, elem_id=f"found-{kind}", elem_classes="tl-finding")
-            button = gr.Button(
-                "Show all of each photo" if kind == "cropped" else UNDO,
-                size="sm",
-                visible=False,
-                elem_id=f"act-{kind}",
-                elem_classes="tl-act",
-            )
-            sections[kind] = (body, button)
+            with gr.Row(elem_classes="tl-acts"):
+                offers = ((SHOW_WHOLE if kind == "cropped" else "", f"act-{kind}"), (UNDO, f"undo-{kind}"))
+                buttons = [gr.Button(said, size="sm", visible=False, elem_id=name, elem_classes="tl-act", scale=0)
+                           for said, name in offers]  # fmt: skip
+            sections[kind] = Section(body, *buttons)
         ahead = gr.HTML(visible=False, elem_id="check-ahead", elem_classes="tl-finding")
         with gr.Column(elem_id="decided") as decided:
             tally = gr.HTML(elem_id="decided-count")
@@ -174,14 +179,11 @@ def wire(p: Panel, mine: Mine, controls: list[Any]) -> Step:
         except Exception as error:  # Gradio shows none of handlers that are not queued
             return {p.said: pieces.notice("error", pieces.sentence(error))}
 
-    def act(kind: str, said: str, *where: Any) -> Any:
-        def settle(look: Look) -> Dataset:
-            finding = findings.found(look).get(kind)
-            if finding is None:
-                raise DataError("These photos have not been checked. Press the button to check them.")
-            return (decisions.undo if said == UNDO else decisions.decide)(look.current, finding.new)
+    def act(kind: str, *where: Any) -> Any:
+        return changed(where, lambda look: decisions.decide(look.current, _finding(look, kind).new))
 
-        return changed(where, settle)
+    def take_back(kind: str, *where: Any) -> Any:
+        return changed(where, lambda look: decisions.undo(look.current, _finding(look, kind).done))
 
     def judge(kind: str, at: str, to: str | None, *where: Any) -> Any:
         return changed(where, lambda look: decisions.decide(look.current, [_judged(look, kind, at, to)]))
@@ -210,9 +212,10 @@ def wire(p: Panel, mine: Mine, controls: list[Any]) -> Step:
     checked = p.go.click(check, given, [p.progress, p.cancel, p.go], show_progress="hidden")
     checked.then(show, given, p.shown, **QUIET)
     p.cancel.click(_checking.cancel, None, None, queue=False)
-    for kind, (_, button) in p.sections.items():
-        if button is not p.show_whole:  # which decides about a setting, and no photo
-            button.click(partial(act, kind), [button, *given], outputs, **ONCE)
+    for kind, section in p.sections.items():
+        if kind != "cropped":  # which decides about a setting, and no photo
+            section.act.click(partial(act, kind), given, outputs, **ONCE)
+            section.undo.click(partial(take_back, kind), given, outputs, **ONCE)
     for button, kind in ((p.keep, KEEP), (p.change, RELABEL), (p.leave, EXCLUDE)):
         button.click(lambda at, *where, kind=kind: judge(kind, at, None, *where), [p.at, *given], outputs, **ONCE)
     chosen = p.other.input(partial(judge, RELABEL), [p.at, p.other, *given], outputs, **ONCE)
@@ -242,6 +245,14 @@ def _uploaded(file: Path) -> list[Decision]:
         raise DataError(str(error).replace(printable(str(file)), f"`{printable(file.name)}`")) from error
     finally:
         file.unlink(missing_ok=True)
+
+
+def _finding(look: Look, kind: str) -> Finding:
+    """What was found of this kind. Raises DataError."""
+    found = findings.found(look).get(kind)
+    if found is None:
+        raise DataError("These photos have not been checked. Press the button to check them.")
+    return found
 
 
 def _judged(look: Look, kind: str, at: str, to: str | None) -> Decision:
@@ -316,12 +327,12 @@ def _render(p: Panel, look: Look | None) -> Update:
         **_labels(p, look),
         **_decided(p, look),
     }
-    for kind, (body, button) in p.sections.items():
+    for kind, section in p.sections.items():
         finding = sections.get(kind)
-        shown[body] = _html(findings.section(look, finding) if finding else "")
+        shown[section.body] = _html(findings.section(look, finding) if finding else "")
         act = finding.act if finding else ""
-        is_done = bool(finding and finding.new) and look.is_done(finding.new if finding else ())
-        shown[button] = {"value": UNDO if is_done else act or UNDO, "visible": bool(act)}
+        shown[section.act] = {"value": act, "visible": bool(act)}
+        shown[section.undo] = {"visible": bool(finding and finding.done)}
     shown[p.show_whole] = {"visible": "cropped" in sections}
     return shown
 
@@ -385,8 +396,4 @@ def _decided(p: Panel, look: Look) -> Update:
 def _csv(look: Look) -> str:
     """The decisions as a file that the page may hand out; another content lies at another place."""
     text = decisions.to_text(look.noted).encode("utf-8", "surrogateescape")
-    path = uploads_folder() / "downloads" / hashlib.sha256(text).hexdigest()[:16] / "decisions.csv"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text)
-    return str(path)
+    return str(download_of("decisions.csv", text))

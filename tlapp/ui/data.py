@@ -133,7 +133,7 @@ def _wire_reading(p: Parts, mine: Mine) -> None:
 
         def work_and_add(report: Report) -> Dataset:
             found = work(report)
-            return decisions.combine([old, found]) if old else found
+            return decisions.combine([old, found]) if old else decisions.as_noted(found)
 
         for told in _reading.follow(request, work_and_add, _so_far):
             yield [told.answer.id if told.answer else gr.skip(), told.words, gr.Button(visible=not told.over)]
@@ -216,7 +216,7 @@ def _class_row(found: Dataset, name: str, members: list[int], most: int) -> str:
 def _skipped(found: Dataset) -> str:
     if not found.skipped:
         return ""
-    rows = "".join(f"<li><code>{pieces.text(s.name)}</code> {pieces.text(s.reason)}</li>" for s in found.skipped[:500])
+    rows = "".join(f"<li><code>{pieces.text(s.name)}</code> {pieces.words(s.reason)}</li>" for s in found.skipped[:500])
     rest = f"<li>and {len(found.skipped) - 500:,} more</li>" if len(found.skipped) > 500 else ""
     return (
         f'<details class="tl-details"><summary>Skipped {pieces.count(len(found.skipped), "file")}: see why</summary>'

@@ -5,7 +5,6 @@ Knows the dataset's split and its controls; nothing of how photos come in or wha
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +13,13 @@ from typing import Any, NamedTuple
 import gradio as gr
 import numpy as np
 
-from tlapp import tables, workspace
+from tlapp import tables
 from tlapp.dataset import Dataset, Split
 from tlapp.errors import DataError
 from tlapp.plan import Plan
 from tlapp.ui import pieces, shelf
 from tlapp.ui.frame import QUIET
-from tlapp.ui.serve import uploads_folder
+from tlapp.ui.serve import download_of
 
 MOST_SHOWN = 60
 DEFAULT_SHARE = round(100 * Plan.test_fraction)
@@ -104,9 +103,15 @@ def show(found: Dataset | None, share: float, seed: float | None, by: str, is_op
         split = found.split(share / 100, Plan.validation_fraction, int(seed or 0), by)
     except DataError as error:
         return [pieces.notice("error", str(error)), *hidden]
+    given = any(photo.side == "test" for photo in found.photos)
+    is_first = (given or share == DEFAULT_SHARE) and not seed and by == "photo"
+    later = (
+        "" if is_first else "The instant model is scored on the split that came first; runs that you start take this."
+    )
+    bar = _bar(split) + pieces.notice("info", later)
     if not is_open:
-        return [_bar(split), *hidden]
-    return [_bar(split), photos(found, split, by), gr.DownloadButton(value=str(_file(found, split)), visible=True)]
+        return [bar, *hidden]
+    return [bar, photos(found, split, by), gr.DownloadButton(value=str(_file(found, split)), visible=True)]
 
 
 def start(
@@ -221,9 +226,5 @@ def to_csv(found: Dataset, split: Split) -> str:
 
 
 def _file(found: Dataset, split: Split) -> Path:
-    """The list as a file that the page may hand out, in a folder named by its content."""
-    data = to_csv(found, split).encode("utf-8", "replace")
-    folder = uploads_folder() / "downloads" / f"split-{hashlib.sha256(data).hexdigest()[:16]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    workspace.write_atomic(folder / "split.csv", data)
-    return folder / "split.csv"
+    """The list as a file that the page may hand out."""
+    return download_of("split.csv", to_csv(found, split).encode("utf-8", "replace"))

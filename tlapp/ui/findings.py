@@ -5,11 +5,11 @@ Knows reports, datasets and decisions; knows no widgets. Every name goes through
 
 from __future__ import annotations
 
-import re
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tlapp.audit import Report, Suspect
 
 MOST = 12
+BY_SECTION = "near "
+"""How names begin under which near copies are put together here."""
 SIDE = 96
 KINDS = (
     "unreadable", "copies", "near", "leaks", "outliers", "small", "blurred", "dark", "bright", "cropped", "shortcuts"
@@ -33,13 +35,16 @@ WHAT_IT_LOOKS_FOR = "near copies, wrong labels, photos that show little or are u
 
 
 class Finding(NamedTuple):
-    """One section: its title, a sentence, pictures as HTML; what its button says, and what that decides."""
+    """One section: its title, a sentence, pictures as HTML; what its button says, what that decides, and what of it
+    was decided already, to be undone.
+    """
 
     title: str
     words: str
     body: str
     act: str = ""
     new: tuple[Decision, ...] = ()
+    done: tuple[Decision, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,15 +122,17 @@ class Look:
 
     @cached_property
     def last(self) -> Decision | None:
-        """The newest decision about a contradicted label."""
+        """The newest decision about a contradicted label that was made as such, not by a section."""
         photos = [self.base.photo(s.index) for s in self.contradicted]
-        about = {id(decision) for photo in photos if (decision := self.label_decision(photo))}
+        made = [self.label_decision(photo) for photo in photos]
+        about = {id(d) for d in made if d and not (d.kind == EXCLUDE and d.value)}
         return next((d for d in reversed(self.noted) if id(d) in about), None)
 
-    def is_done(self, new: Iterable[Decision]) -> bool:
-        """Whether these decisions stand."""
-        standing = {(d.photo, d.kind) for d in self.noted}
-        return all((d.photo, d.kind) in standing for d in new)
+    def label_of(self, index: int) -> str:
+        """The class of a photo of `base`, as decided."""
+        photo = self.base.photos[index]
+        decision = self.label_decision(photo)
+        return decision.value if decision and decision.kind == RELABEL else self.base.classes[photo.label]
 
 
 def found(look: Look) -> dict[str, Finding]:
@@ -153,12 +160,7 @@ def found(look: Look) -> dict[str, Finding]:
 
 def section(look: Look, finding: Finding) -> str:
     """A finding as HTML, without its button."""
-    return f"<h3>{pieces.text(finding.title)}</h3><p>{words(finding.words)}</p>{finding.body}"
-
-
-def words(sentence: str) -> str:
-    """Escaped; names between backquotes in code's letters."""
-    return re.sub("`([^`]+)`", r"<code>\1</code>", pieces.text(sentence))
+    return f"<h3>{pieces.text(finding.title)}</h3><p>{pieces.words(finding.words)}</p>{finding.body}"
 
 
 def name(text: str, most: int = 40) -> str:
@@ -171,17 +173,20 @@ def verdict(look: Look, sections: dict[str, Finding]) -> str:
     assert look.report
     n = len(look.base.photos)
     took = f"{pieces.count(n, 'photo')} looked at in {look.report.seconds:.0f} s."
+    unexamined = "".join(pieces.notice("warn", note) for note in look.report.notes)
     if sections or look.contradicted:
         titles = [section.title.lower() for section in sections.values()]
         if look.contradicted:
             titles.append("labels to decide on")
         listed = titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
-        return f"<p>{pieces.text(took)} Found: {pieces.text(listed)}.</p>"
-    return pieces.notice(
-        "info",
-        f"{took} Nothing was found that would spoil your model: no near copies, no contradicted labels, no photos that "
-        "show little or are unlike the others, no shortcuts.",
-    )
+        return f"<p>{pieces.text(took)} Found: {pieces.text(listed)}.</p>{unexamined}"
+    found_nothing = "Nothing was found that would spoil your model"
+    if not unexamined:
+        found_nothing += (
+            ": no near copies, no contradicted labels, no photos that show little or are unlike the others, "
+        )
+        found_nothing += "no shortcuts"
+    return pieces.notice("info", f"{took} {found_nothing}.") + unexamined
 
 
 def lopsided(dataset: Dataset) -> str:
@@ -199,15 +204,18 @@ def ahead(report: Report) -> str:
         )
     from tlapp.forecast import MORE
 
-    last = points[-1]
-    now = f"{pieces.percent(last.accuracy)} ({100 * last.low:.0f} to {100 * last.high:.0f} %)"
-    if report.curve.ahead:
-        then = pieces.percent(report.curve.ahead.accuracy)
-        said = f"{MORE} more photos of each class would bring about {then}, from {now}."
-        if report.curve.ahead.accuracy <= last.high:
+    last, now, then = points[-1], report.curve.now, report.curve.ahead
+    if now and then:
+        more, range_ = pieces.percent(then.accuracy), f"plausibly {100 * then.low:.0f}–{100 * then.high:.0f} %"
+        said = (
+            f"{MORE} more photos of each class, {then.per_class} instead of {now.per_class}, would bring about {more}"
+        )
+        said += f" ({range_}), from about {pieces.percent(now.accuracy)}."
+        if then.accuracy <= now.high:
             said += " That is within what chance allows: more photos alone may change little."
     else:
-        said = f"About {now} now. The classes are too small to say what more photos would bring."
+        measured = f"{pieces.percent(last.accuracy)} ({100 * last.low:.0f} to {100 * last.high:.0f} %)"
+        said = f"About {measured} now. The classes are too small to say what more photos would bring."
     rows = [[p.per_class, pieces.percent(p.accuracy), f"{100 * p.low:.0f} to {100 * p.high:.0f} %"] for p in points]
     caption = "Measured with the instant model's kind of head on photos held out, test photos included."
     table = pieces.table(["Photos of each class", "Right", "95 % interval"], rows, caption)
@@ -221,26 +229,35 @@ def suspect(look: Look, one: Suspect) -> str:
     """A contradicted label, large, as HTML."""
     photo, classes = look.base.photo(one.index), look.base.classes
     label, other = classes[one.label], classes[one.suggested]
-    said = f"Labelled `{label}`; the other photos say `{other}` (score {pieces.percent(one.score)})."
+    said = f"Labelled `{label}`; the other photos say `{other}`."
+    if one.score < 0.1:
+        said += f" Hardly anything speaks for `{label}`."
     side = "A test photo: if its label is wrong, so is the score." if one.index in look.tested else "Not a test photo."
     if look.is_disputed(one):
-        said = f"The very same file stands in `{label}` and in `{other}`."
+        names = look.base.disputed[one.index - len(look.base.photos)].classes
+        said = f"The very same file stands in {' and in '.join(f'`{name}`' for name in names)}."
         side = "It is left out until you say what it is."
     place = len(look.contradicted) - len(look.waiting) + 1
     source = shelf.whole(look.base, one.index, 320)
     return (
         f'<div class="tl-suspect"><img src="{source}" alt="{pieces.text(f"{photo.name}, labelled {label}")}">'
         f'<div><p class="tl-place">{place} of {len(look.contradicted)}</p>'
-        f"<p>{words(said)}</p>"
+        f"<p>{pieces.words(said)}</p>"
         f'<p class="tl-hint">{pieces.text(side)}</p><p class="tl-file">{pieces.text(photo.name)}</p></div></div>'
     )
 
 
-def _exclude(look: Look, indices: Iterable[int]) -> tuple[Decision, ...]:
-    """Leave these out, but for those to which the person gave another class."""
+def _leaving_out(look: Look, indices: Iterable[int], title: str) -> dict[str, Any]:
+    """What a section that leaves photos out decides: those about whose label nothing was decided; `act`, `new` and
+    `done` of its `Finding`. The title is noted as the reason, so that undoing takes back no more than this.
+    """
     photos = [look.base.photos[i] for i in indices]
-    decided = [(photo, look.label_decision(photo)) for photo in photos]
-    return tuple(decisions.about(photo, EXCLUDE) for photo, d in decided if not d or d.kind != RELABEL)
+    why = title.lower()
+    new = tuple(decisions.about(photo, EXCLUDE, why) for photo in photos if not look.label_decision(photo))
+    made = [decision for photo in photos if (decision := look.label_decision(photo))]
+    done = tuple(decision for decision in made if (decision.kind, decision.value) == (EXCLUDE, why))
+    what = f"the other {len(new)}" if done else "it" if len(new) == 1 else f"these {len(new)}"
+    return {"act": f"Leave {what} out" if new else "", "new": new, "done": done}
 
 
 def _unreadable(look: Look) -> Finding | None:
@@ -249,7 +266,7 @@ def _unreadable(look: Look) -> Finding | None:
     files = audit.unreadable(look.base)
     if not files:
         return None
-    listed = "".join(f"<li><code>{pieces.text(s.name)}</code> {words(s.reason)}</li>" for s in files[:MOST])
+    listed = "".join(f"<li><code>{pieces.text(s.name)}</code> {pieces.words(s.reason)}</li>" for s in files[:MOST])
     said = f"{pieces.count(len(files), 'file')} without a photo that can be used. They are left out already."
     return Finding("Unreadable files", said, f'<ul class="tl-list">{listed}</ul>{_more(len(files), MOST)}')
 
@@ -280,62 +297,66 @@ def _near(look: Look, report: Report) -> Finding | None:
     groups = sorted(report.near, key=len, reverse=True)
     if not groups:
         return None
-    labels = look.base.labels
-    mixed = sum(len(set(labels[list(members)])) > 1 for members in groups)
+    left = [[i for i in members if not look.is_out(i)] for members in groups]
+    mixed = sum(len({look.label_of(i) for i in members}) > 1 for members in left)
     out = []
     for members in groups:
-        first: set[int] = set()
+        first: set[str] = set()
         for i in sorted(members, key=lambda i: (look.is_out(i), look.base.photos[i].side != "test")):
-            if int(labels[i]) in first:
+            if look.label_of(i) in first:
                 out.append(i)
-            first.add(int(labels[i]))
+            first.add(look.label_of(i))
     said = f"{pieces.count(len(groups), 'group')} of photos that show almost the same. They count several times over."
     if mixed:
         said += (
             f" {pieces.count(mixed, 'group')} {'holds' if mixed == 1 else 'hold'} photos of more than one class, of "
             "which one label is probably wrong; of these, one of each class stays."
         )
-    new = _exclude(look, out)
-    return Finding("Near copies", said, _groups(look, groups), f"Leave out the copies ({len(new)})" if new else "", new)
+    title = "Near copies"
+    return Finding(title, said, _groups(look, groups), **_leaving_out(look, out, title))
 
 
 def _leaks(look: Look, report: Report) -> Finding | None:
-    everything = frozenset(range(len(look.base.photos)))
+    everything, title = frozenset(range(len(look.base.photos))), "Copies among the test photos"
     if look.given:
         tests = {i for i, photo in enumerate(look.base.photos) if photo.side == "test"}
         torn = _torn(look, report, everything, tests)
         if not torn:
             return None
-        new = _exclude(look, [i for members in torn for i in members if i not in tests])
-        said = f"{_groups_stand(len(torn))} The score then rewards memory. Your folders say which are test photos."
-        act = f"Leave out the copies that are no test photos ({len(new)})" if new else ""
-        return Finding("Copies among the test photos", said, _groups(look, torn), act, new)
-    new = tuple(
-        decisions.about(photo, TOGETHER, f"near {decisions.about(look.base.photos[members[0]], TOGETHER).photo}")
-        for members in report.near
-        for photo in (look.base.photos[i] for i in members)
-    )
+        said = f"{_groups_stand(len(torn))} Your folders say which are test photos."
+        out = [i for members in torn for i in members if i not in tests]
+        return Finding(title, said, _groups(look, torn), **_leaving_out(look, out, title))
+    put = {d.photo or d.file: d for d in look.noted if d.kind == TOGETHER}
+    new: list[Decision] = []
+    done: list[Decision] = []
+    for members in report.near:
+        about = [decisions.about(look.base.photos[i], TOGETHER) for i in members]
+        standing = [put[d.photo] for d in about if d.photo in put]
+        name = standing[0].value if standing else f"{BY_SECTION}{about[0].photo}"
+        new += [dataclasses.replace(d, value=name) for d in about if d.photo not in put]
+        done += [d for d in standing if d.value.startswith(BY_SECTION)]
     torn = _torn(look, report, frozenset(look.kept), look.tested)
-    before = torn or _torn(look, report, everything, _drawn(look))
+    before = torn or _torn(look, report, everything, _drawn(look)) or (list(report.near) if done else [])
     if not before:
         return None
-    asked = bool(new) and look.is_done(new)
     if torn:
-        said = f"{_groups_stand(len(torn))} The score then rewards memory."
-        if asked:
-            said += " Their classes are too small to keep them on one side: add photos, or leave the copies out."
-    elif asked:
+        said = _groups_stand(len(torn))
+        if not new:
+            said += " Their classes are too small to keep them on one side, or you put them into several groups."
+    elif done and not new:
         said = "All near copies are kept on one side: a test photo has no copy to learn from."
     else:
         said = "None is on both sides any more, as the photos now stand."
-    return Finding(
-        "Copies among the test photos", said, _groups(look, before), "Keep near copies on one side" if new else "", new
-    )
+    act = "Keep near copies on one side" if new else ""
+    return Finding(title, said, _groups(look, before), act, tuple(new), tuple(done))
 
 
 def _groups_stand(n: int) -> str:
-    what = "group of near copies has" if n == 1 else "groups of near copies have"
-    return f"{n} {what} members both among the test photos and among those that the network learns from."
+    what = "group of near copies, or of one burst, has" if n == 1 else "groups of near copies, or of one burst, have"
+    return (
+        f"{n} {what} members both among the test photos and among those that the network learns from. The score then "
+        "rewards memory."
+    )
 
 
 def _drawn(look: Look) -> frozenset[int]:
@@ -361,10 +382,8 @@ def _torn(look: Look, report: Report, kept: frozenset[int], tests: Iterable[int]
 def _out(look: Look, indices: Sequence[int], title: str, why: str) -> Finding | None:
     if not indices:
         return None
-    new = _exclude(look, indices)
     said = f"{pieces.count(len(indices), 'photo')}, {why}"
-    act = f"Leave {'it' if len(new) == 1 else 'these'} out ({len(new)})" if new else ""
-    return Finding(title, said, _photos(look, indices), act, new)
+    return Finding(title, said, _photos(look, indices), **_leaving_out(look, indices, title))
 
 
 def _cropped(look: Look, report: Report) -> Finding | None:
@@ -396,11 +415,12 @@ def _shortcuts(report: Report) -> Finding | None:
         return None
     from tlapp.shortcuts import CHANCE
 
-    rows = "".join(
-        f"<li>{words(f'`{s.class_name}` are told apart by {s.feature} alone: {pieces.percent(s.accuracy)}, where ')}"
-        f"guessing gives {pieces.percent(CHANCE)}.</li>"
+    told = [
+        f"`{s.class_name}` are told apart by {s.feature} alone: {pieces.percent(s.accuracy)}, where guessing gives "
+        f"{pieces.percent(CHANCE)}."
         for s in report.shortcuts[:MOST]
-    )
+    ]
+    rows = "".join(f"<li>{pieces.words(sentence)}</li>" for sentence in told)
     said = (
         "A network may learn these instead of what the photos show, and fail on photos taken elsewhere. Take photos of "
         "all classes in the same way: same camera, place, light and format. Test on photos from somewhere else."

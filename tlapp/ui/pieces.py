@@ -22,11 +22,15 @@ def text(value: object) -> str:
     return html.escape(printable(str(value)), quote=True)
 
 
+def words(sentence: str) -> str:
+    """A sentence, escaped; names between backquotes in code's letters."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", text(sentence))
+
+
 def notice(kind: str, sentence: str, *, more: str = "") -> str:
     """A sentence in a box; `kind` is "info", "warn" or "error". `more` is HTML."""
     role = ' role="alert"' if kind == "error" else ""
-    words = re.sub("`([^`]+)`", r"<code>\1</code>", text(sentence))  # names stand between backquotes
-    return f'<div class="tl-notice tl-{kind}"{role}>{words}{more}</div>' if sentence else ""
+    return f'<div class="tl-notice tl-{kind}"{role}>{words(sentence)}{more}</div>' if sentence else ""
 
 
 def picture(source: str, description: str, caption: str = "") -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import hashlib
 import ipaddress
 import os
 import socket
@@ -133,6 +134,14 @@ def uploads_folder() -> Path:
     from gradio.utils import get_upload_folder
 
     return Path(get_upload_folder()).resolve()
+
+
+def download_of(name: str, content: bytes) -> Path:
+    """A file of that name and content that the page may hand out; other content lies at another place."""
+    path = uploads_folder() / "downloads" / hashlib.sha256(content).hexdigest()[:16] / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    workspace.write_atomic(path, content)
+    return path
 
 
 def _wait(demo: gr.Blocks, served: Served, say: Callable[[str], None], browser: bool) -> None:

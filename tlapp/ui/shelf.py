@@ -111,9 +111,21 @@ def _model(run: Run, _written: int) -> Model:
 
 
 def model(name: Any) -> Model | None:
-    """The model of that run; where it has none, the newest."""
+    """The model of that run; where it has none, the newest on the same photos, else the newest."""
     found = models()
-    return next((m for m in found if m.run.id == name), found[0] if found else None)
+    exact = next((m for m in found if m.run.id == name), None)
+    own = None if exact else run(name)
+    same = next((m for m in found if photos_of(m.run) == photos_of(own)), None) if own else None
+    return exact or same or next(iter(found), None)
+
+
+def photos_of(run: Run) -> str:
+    """What names the photos that a run is about, as they were before any decision."""
+    try:
+        found = dataset_of(run)
+        return (found.original or found.id) if found else str(run.header()["dataset"])
+    except RunError:
+        return ""
 
 
 def instant(dataset: Dataset, plan: Plan) -> Run | None:

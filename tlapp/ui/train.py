@@ -126,16 +126,21 @@ def build(mine: Mine, data: Tab) -> Tab:
     suited = gr.State(None)  # the photos that the settings suit
     filled = [p.preset, p.photo, *p.suggested, p.tries.said, *p.told, suited]
 
-    def refresh(dataset: str, known: str | None) -> list[Any]:
+    weights_classes = p.numbers["class_weighting"]
+
+    def refresh(dataset: str, known: str | None, weighting: str) -> list[Any] | dict[Any, Any]:
         if dataset == known:  # the page's opening may be slower than photos: what is set by now stays
             return [gr.skip()] * len(filled)
         now, before = shelf.dataset(dataset), shelf.dataset(known)
         wait = pieces.notice("info", "Working out how long it takes.")  # the first time takes a moment
         if now and before and (now.original or now.id) == (before.original or before.id):  # a decision about photos
-            return [*[gr.skip()] * (len(filled) - 3), gr.Button("Train", interactive=False), wait, dataset]
+            changed = {p.go: gr.Button("Train", interactive=False), p.why_not: wait, suited: dataset}
+            if weighting == plan.suggest(before).class_weighting:  # as it was suggested, and never touched
+                changed[weights_classes] = plan.suggest(now).class_weighting
+            return changed
         return [form.AUTO, 0, *_suggest(p, dataset), "", "", gr.Button("Train", interactive=False), wait, dataset]
 
-    refreshes = Step(pieces.guarded(refresh), [mine.dataset, suited], filled)
+    refreshes = Step(pieces.guarded(refresh), [mine.dataset, suited, weights_classes], filled)
     until_told = gr.Timer(0.5, active=False)
     waits = Step(lambda: gr.Timer(active=True), None, until_told)
 
