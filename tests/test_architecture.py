@@ -14,8 +14,8 @@ ORDER = [
     "dataset", "merge", "decisions", "shortcuts", "paper", "demo", "catalog", "settings", "plan", "seeding",
     "augment|backbones", "speed", "features", "lbfgs", "heads", "crossval", "sampling", "pool", "forecast", "audit",
     "optimizers", "train", "recipe", "estimate", "evaluate", "tune", "runs", "history", "compare", "figures", "predict",
-    "scoring", "fetching", "sitting", "jobs", "ui.pieces", "ui.frame", "ui.curve", "ui.guard", "ui.serve", "ui.drop", "ui.shelf",
-    "ui.form", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings", "ui.audit",
+    "scoring", "fetching", "sitting", "jobs", "ui.pieces", "ui.frame", "ui.scale", "ui.curve", "ui.guard", "ui.serve",
+    "ui.drop", "ui.shelf", "ui.form", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings", "ui.audit",
     "ui.recall", "ui.overlay", "ui.versus", "ui.history", "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app",
     "ui", "terminal", "commands|run_commands", "cli",
 ]  # fmt: skip
