@@ -569,6 +569,9 @@ def test_runs_are_named_annotated_removed_and_brought_back(tlapp, own_run, home)
     assert "no removed run" in refused(tlapp("runs", "restore", own_run.id))
     with own_run.lock():
         assert "Stop it first" in refused(tlapp("runs", "remove", own_run.id))
+    elsewhere = own_run.path.rename(home.parent / "elsewhere")
+    assert "outside the workspace" in refused(tlapp("runs", "remove", elsewhere))
+    assert (elsewhere / "plan.json").exists()
 
 
 def test_two_runs_are_compared(tlapp, own_run, home):

@@ -5,6 +5,7 @@ import re
 import shutil
 from dataclasses import replace
 
+import gradio as gr
 import pytest
 from conftest import fill, until
 from sites import chosen, load, picked, tab
@@ -13,7 +14,7 @@ from tlapp import dataset as datasets
 from tlapp import decisions, history, jobs, runs
 from tlapp.plan import Augmentation, Plan, instant
 from tlapp.runs import Run
-from tlapp.ui import app
+from tlapp.ui import app, form, recall, weights
 
 HOSTILE = "<img src=x onerror=alert(1)> **b**"
 EVERY = ("stem", "stage1", "stage2", "stage3", "stage4", "stage5", "stage6", "stage7", "top")
@@ -75,6 +76,7 @@ def test_a_name_and_a_note_are_saved_when_left_and_shown_again(site, own_run, ot
     take(site, other)
     name_it(site, "  the odd   one ")
     site.locator("#runs td[data-of=Name]", has_text="the odd one").wait_for()
+    until(lambda: "the odd one" in picked(site, "pick-run"), 30)
     site.locator("#run-note textarea, #run-note input").fill("tried grey bars")
     take(site, own_run)  # which leaves the note
     until(lambda: history.about(other).note == "tried grey bars", 30)
@@ -238,6 +240,24 @@ def test_settings_of_a_run_whose_photos_are_gone_ask_for_photos_first(site, own_
     site.locator("#load-settings").click()
     site.locator("#said.tl-on", has_text="Load photos in 1 Data").wait_for()
     assert site.get_by_role("tab", name="3 Results").get_attribute("aria-selected") == "true"
+
+
+def test_a_kept_weights_file_comes_back_and_another_is_asked_for(home):
+    kept = form.weights_folder() / f"{ODD.backbone}-0123456789ab.pth"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"weights")
+    with gr.Blocks():
+        data = {"test_fraction": gr.Slider(), "split_seed": gr.Number(), "split_by": gr.Radio()}
+        numbers = {name: form.field_of(setting) for name, setting in form.SETTINGS.items()}
+        panel, strength, preset = weights.build(), gr.Radio(), gr.Radio()
+        fields = {**data, **numbers, **form.augmentation_sliders(), "backbone": gr.Radio(), "weights": panel.name}
+        fields["frozen"] = gr.CheckboxGroup()
+    found = recall.fill(replace(ODD, weights=str(kept)), fields, strength, preset, panel, None)
+    assert (found[panel.name], found[panel.said], found[strength]) == (kept.name, "", "custom")
+    for other in (kept.with_name(f"{ODD.backbone}-ffffffffffff.pth"), kept.parent.parent / kept.name):
+        found = recall.fill(replace(ODD, weights=str(other)), fields, strength, preset, panel, None)
+        assert found[panel.name] == ""
+        assert "Give it again" in found[panel.said]
 
 
 def test_a_phone_shows_all_of_it_without_sideways_scrolling(site, own_run, other):

@@ -73,6 +73,8 @@ def describe(options: argparse.Namespace) -> int:
 def remove(options: argparse.Namespace) -> int:
     """Move a run to the trash."""
     run = _find(options.name)
+    if run.path.parent.resolve() != (workspace.home() / "runs").resolve():
+        raise RunError(f"{run.path} lies outside the workspace, which has no trash for it. Delete the folder yourself.")
     history.remove(run)
     if options.json:
         print(json.dumps({"run": run.id, "kept_days": history.KEPT_DAYS}))

@@ -89,6 +89,8 @@ def build_app() -> gr.Blocks:
             _then(event, *live_tab.refresh)
         list_results, show_own, offer_result, list_runs = results_tab.refresh
         list_models, choose_own, offer_model = test_tab.refresh
+        for event in results_tab.changed:
+            _then(event, tell_tops)
         ended, taken = live_tab.changed
         for step in (tell_tops, show_own, list_runs, choose_own):
             taken = step.after(taken)

@@ -97,11 +97,11 @@ def build(pick: gr.Dropdown) -> Panel:
         ]  # fmt: skip
 
     @pieces.guarded
-    def save(own: str, text: str, words: str) -> Any:
+    def save(own: str, text: str, words: str) -> list[Any]:
         run = shelf.run(own)
         if run is None or history.about(run) == history.describe(run, text, words):
-            return gr.skip()
-        return _table(run)
+            return [gr.skip(), gr.skip()]
+        return [_table(run), gr.Dropdown(models())]
 
     @pieces.guarded
     def remove(own: str) -> list[Any]:
@@ -126,7 +126,7 @@ def build(pick: gr.Dropdown) -> Panel:
 
     chose = table.select(choose, None, [*one, seen], **QUIET)
     for event in (name.blur, name.submit, note.blur):
-        event(save, [chosen, name, note], table, **QUIET)
+        event(save, [chosen, name, note], [table, pick], **QUIET)
     removed = delete.click(remove, chosen, [deleted, said, gone], **QUIET)
     back = undo.click(bring_back, gone, [deleted, said, gone, *one], **QUIET)
     other.input(show_difference, [chosen, other], compared, **QUIET)
@@ -154,6 +154,14 @@ def title(run: Run) -> str:
     """The run's id, and its name if it has one."""
     name = history.about(run).name
     return f"{run.id} · {name}" if name else run.id
+
+
+def models() -> list[tuple[str, str]]:
+    """The runs that can predict, newest first, as a list to choose from shows them, with their ids."""
+    return [
+        (f"{title(m.run)} · {pieces.percent(m.accuracy)} · {printable(Path(m.source).name)}", m.run.id)
+        for m in shelf.models()
+    ]
 
 
 def _table(chosen: Run | None) -> str:

@@ -21,8 +21,8 @@ def overlay(epochs: Sequence[EpochFinished], other: Sequence[EpochFinished], nam
         return ""
     told = [{e.epoch: e for e in one} for one in (epochs, other)]  # a resumed run may tell one twice
     n = max(max(one) for one in told)
-    plots = _plot("Validation loss", told, names, n, "", lambda e: e.validation_loss)
-    plots += _plot("Validation accuracy", told, names, n, "\u00a0%", lambda e: 100 * e.validation_accuracy)
+    plots = _plot("Loss", told, names, n, "", lambda e: e.validation_loss)
+    plots += _plot("Accuracy", told, names, n, "\u00a0%", lambda e: 100 * e.validation_accuracy)
     return f'<div class="tl-curve">{STYLE}{plots}</div>'
 
 
@@ -53,7 +53,7 @@ def _plot(
         svg += f'<circle cx="{at[max(at)][0]}%" cy="{at[max(at)][1]}%" r="4" fill="{ink}"/>'
         key += f'<span><i style="color: {ink}"></i>{pieces.text(name)}</span>'
     ends = [f"{name}: {line[max(line)]:.{0 if unit else 3}f}{unit}" for name, line in zip(names, lines, strict=True)]
-    words = pieces.text(f"{title} at the end; {'; '.join(ends)}")
+    words = pieces.text(f"Validation {title.lower()} at the end; {'; '.join(ends)}")
     return f'<div class="tl-plot"><div><b>{title}</b>{key}</div><svg role="img" aria-label="{words}">{svg}</svg></div>'
 
 

@@ -10,14 +10,14 @@ import gradio as gr
 import numpy as np
 
 from tlapp import evaluate, figures, tables
-from tlapp.errors import RunError, printable
+from tlapp.errors import RunError
 from tlapp.plan import Plan
 from tlapp.runs import Run
 from tlapp.ui import history, pieces, shelf
 from tlapp.ui.curve import curve
 from tlapp.ui.frame import QUIET, Mine, Tab, choices, listed
 from tlapp.ui.serve import uploads_folder
-from tlapp.ui.shelf import Model, Record
+from tlapp.ui.shelf import Record
 
 MOST_WRONG = 48
 FILES = ("Curves (PNG)", "Confusion matrix (PNG)", "Predictions (CSV)", "Report (JSON)")
@@ -45,7 +45,7 @@ def build(mine: Mine) -> Tab:
     @pieces.guarded
     def refresh(name: str | None, own: str) -> list[Any]:
         chosen = shelf.model(name or own)
-        options = [(_title(model), model.run.id) for model in shelf.models()]
+        options = history.models()
         value = chosen.run.id if chosen else None
         is_shown = value is not None and value == name
         return [listed(options, value, name), *([gr.skip()] * len(shown) if is_shown else show(value))]
@@ -67,11 +67,7 @@ def build(mine: Mine) -> Tab:
     steps = choices(mine, pick, [pick.input, every.table.select], refresh, [pick, *shown])
     for event in every.changed:
         every.refresh.after(steps[0].after(event))
-    return Tab([*steps, every.refresh], asks=(every.load, every.chosen))
-
-
-def _title(model: Model) -> str:
-    return f"{history.title(model.run)} · {pieces.percent(model.accuracy)} · {printable(Path(model.source).name)}"
+    return Tab([*steps, every.refresh], every.changed, asks=(every.load, every.chosen))
 
 
 def _score(run: Run) -> str:

@@ -36,8 +36,9 @@ def versus(found: Comparison) -> str:
 
 
 def called(run: Run) -> str:
-    """The run's name, if the person gave it one, else its id."""
-    return history.about(run).name or run.id
+    """The run's name in quotes, if the person gave it one, else its id."""
+    name = history.about(run).name
+    return f"“{name}”" if name else run.id
 
 
 def _photos(found: Comparison, names: dict[str, str]) -> str:
@@ -73,5 +74,5 @@ def _card(pair: Pair, names: dict[str, str], photos: Dataset | None, index: dict
 def _settings(found: Comparison, names: dict[str, str]) -> str:
     if not found.settings:
         return pieces.notice("info", "None: both runs learned from the same photos with the same settings.")
-    rows = [(name, after, before) for name, before, after in found.settings]
+    rows = [(name.replace(".", " "), after, before) for name, before, after in found.settings]
     return pieces.table(["Setting", names["after"], names["before"]], rows, "")
