@@ -80,10 +80,10 @@ def build_app() -> gr.Blocks:
                 test_tab = test.build(browser)
 
         tell_tops = Step(_tops, [browser.dataset, browser.run], [part for one in tops for part in one])
-        data_and_train = [tell_tops, *data_tab.refresh, *train_tab.refresh]
+        recalls = _wire_recall(browser, tabs, data_tab, train_tab, results_tab)
+        data_and_train = [tell_tops, *data_tab.refresh, *train_tab.refresh, *recalls]
         _then(page.load(lambda: None, None, None, **QUIET), *live_tab.refresh, *data_and_train)
         loaded = browser.dataset.change(pieces.guarded(_start_instant), browser.dataset, browser.run, **QUIET)
-        recalls = _wire_recall(browser, tabs, data_tab, train_tab, results_tab)
         _then(loaded, tell_tops, *data_tab.refresh, *live_tab.refresh, *train_tab.refresh, *recalls)
         for event in train_tab.changed:
             _then(event, *live_tab.refresh)
