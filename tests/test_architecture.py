@@ -13,11 +13,11 @@ ORDER = [
     "errors", "tables", "events", "workspace", "tasks", "images", "intake", "layout", "labels", "looks", "photos",
     "dataset", "merge", "decisions", "shortcuts", "paper", "demo", "catalog", "settings", "plan", "seeding",
     "augment|backbones", "speed", "features", "lbfgs", "heads", "crossval", "sampling", "pool", "forecast", "audit",
-    "optimizers", "train", "recipe", "estimate", "evaluate", "tune", "runs", "figures", "predict",
-    "explain", "scoring",
-    "fetching", "sitting", "jobs", "ui.pieces", "ui.frame", "ui.curve", "ui.guard", "ui.serve", "ui.drop", "ui.shelf",
-    "ui.form", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings", "ui.audit", "ui.matrix", "ui.why",
-    "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "terminal", "commands", "cli",
+    "optimizers", "train", "recipe", "estimate", "evaluate", "tune", "runs", "history", "compare", "figures", "predict",
+    "explain", "scoring", "fetching", "sitting", "jobs", "ui.pieces", "ui.frame", "ui.scale", "ui.curve", "ui.guard",
+    "ui.serve", "ui.drop", "ui.shelf", "ui.form", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings",
+    "ui.audit", "ui.matrix", "ui.why", "ui.recall", "ui.overlay", "ui.versus", "ui.history",
+    "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "terminal", "commands|run_commands", "cli",
 ]  # fmt: skip
 RANK = {name: i for i, names in enumerate(ORDER) for name in names.split("|")}
 WITH_TORCH = {
@@ -72,7 +72,7 @@ def test_gradio_is_known_to_the_page_alone(name):
     assert "gradio" not in {module.split(".")[0] for module in all_imports(name)}
 
 
-@pytest.mark.parametrize("name", [name for name in TREES if name not in ("terminal", "commands")])
+@pytest.mark.parametrize("name", [name for name in TREES if name not in ("terminal", "commands", "run_commands")])
 def test_nothing_prints_but_the_command_line(name):
     assert not [n for n in ast.walk(TREES[name]) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"]
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -550,6 +551,52 @@ def test_runs_lists_each_with_its_state_and_accuracy(tlapp, own_run, home, photo
     code, out, err = tlapp("runs")
     assert (code, err) == (0, "")
     assert [line.split()[1] for line in out.splitlines()] == ["finished", "stopped", "damaged"]
+
+
+def test_runs_are_named_annotated_removed_and_brought_back(tlapp, own_run, home):
+    code, out, err = tlapp("runs", "name", "latest", "first", "try")
+    assert (code, out, err) == (0, f"The name of run {own_run.id}: first try\n", "")
+    assert json.loads(tlapp("runs", "note", "latest", "too dark", "--json")[1])["note"] == "too dark"
+    line = tlapp("runs")[1]
+    (row,) = json.loads(tlapp("runs", "--json")[1])
+    assert (row["name"], row["note"], row["approach"]) == ("first try", "too dark", "head (sgd)")
+    assert row["created"][:16] in line
+    assert "head (sgd)" in line
+    assert line.endswith("first try\n")
+    assert tlapp("runs", "name", "latest")[1] == f"Run {own_run.id} has no name now.\n"
+    assert f"tlapp runs restore {own_run.id}" in tlapp("runs", "remove", "latest")[1]
+    assert tlapp("runs", "--json")[1] == "[]\n"
+    (row,) = json.loads(tlapp("runs", "removed", "--json")[1])
+    assert row["run"] == own_run.id
+    assert tlapp("runs", "restore", own_run.id)[1] == f"Run {own_run.id} is back.\n"
+    assert "no removed run" in refused(tlapp("runs", "restore", own_run.id))
+    with own_run.lock():
+        assert "Stop it first" in refused(tlapp("runs", "remove", own_run.id))
+    elsewhere = own_run.path.rename(home.parent / "elsewhere")
+    assert "outside the workspace" in refused(tlapp("runs", "remove", elsewhere))
+    assert (elsewhere / "plan.json").exists()
+
+
+def test_two_runs_are_compared(tlapp, own_run, home):
+    other = home / "runs" / "0002-bbbbbb"
+    shutil.copytree(own_run.path, other)
+    for name, edit in {"plan.json": lambda v: v["plan"].update(epochs=7), "report.json": miss_the_first}.items():
+        values = json.loads((other / name).read_bytes())
+        edit(values)
+        (other / name).write_text(json.dumps(values))
+    code, out, err = tlapp("runs", "compare", "1", "2")
+    assert (code, err) == (0, "")
+    assert "  epochs: 3 -> 7\n" in out
+    assert "0 fixed, 1 broken, 0 wrong in both, of 8 shared test photos." in out
+    assert "  broken: " in out
+    for order in (("runs", "--json", "compare", "1", "2"), ("runs", "compare", "1", "2", "--json")):
+        assert len(json.loads(tlapp(*order)[1])["broken"]) == 1
+    assert "There is no run" in refused(tlapp("runs", "compare", "1", "3"))
+
+
+def miss_the_first(report):
+    for i, one in enumerate(report["photos"]):
+        one["label"] = one["class"] if i else next(c for c in report["classes"] if c != one["class"])
 
 
 def test_resume_goes_on_from_the_epoch_where_the_run_stopped(tlapp, photos, stop_at):

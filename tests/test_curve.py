@@ -9,6 +9,7 @@ import pytest
 
 from tlapp.events import EpochFinished
 from tlapp.ui.curve import curve
+from tlapp.ui.overlay import overlay
 
 
 def told(n, total=30, head=None, best=None):
@@ -188,3 +189,21 @@ def test_text_is_escaped_and_nothing_is_fetched_or_run():
     assert any(text.startswith("<script>&'\" from epoch 3") for text in texts(plots(html)[0]))
     assert "<script" not in html
     assert not re.search(r"https?:|url\(|@import|\bon\w+=|href", html)
+
+
+def test_two_runs_of_different_lengths_share_one_scale_and_names_are_literal():
+    loss, accuracy = plots(overlay(told(10, 10), told(30), ("<b>short", "long")))
+    for svg in (loss, accuracy):
+        short, long = points(svg)
+        assert (len(short), len(long)) == (10, 30)
+        assert (short[0][0], long[0][0], long[-1][0]) == (0, 0, 100)
+        assert short[-1][0] == pytest.approx(100 * 9 / 29, abs=0.01)
+        assert all(0 <= y <= 100 for line in (short, long) for _, y in line)
+    assert "<b>short" in loss.get("aria-label")
+
+
+def test_a_run_of_thousands_of_epochs_is_thinned_and_one_without_epochs_has_no_curve():
+    assert len(overlay(told(9000, 9000), told(1), ("a", "b"))) < 20_000
+    for line in points(plots(overlay(told(9000, 9000), told(1), ("a", "b")))[0]):
+        assert len(line) in (1, 200, 201)
+    assert overlay([], told(3), ("a", "b")) == overlay(told(3), [], ("a", "b")) == ""

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import tlapp
-from tlapp import catalog, commands, terminal, workspace
+from tlapp import catalog, commands, run_commands, terminal, workspace
 from tlapp.errors import UsageError, UserError, explain_oserror
 
 
@@ -84,7 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("folder", metavar="FOLDER", nargs="?", help="one sub-folder per class, all of it test")
     _json_option(evaluate)
 
-    _json_option(command("runs", commands.list_runs, "List the runs of the workspace."))
+    listing = command("runs", run_commands.list_runs, "List the runs; name, annotate, remove or compare them.")
+    _json_option(listing)
+    _run_actions(listing, run_help)
+
     resume = command("resume", commands.resume, "Go on with a stopped or interrupted run.")
     resume.add_argument("name", metavar="RUN", help=run_help)
     _json_option(resume)
@@ -105,6 +108,32 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this name and password")
     serve.add_argument("--no-browser", action="store_true", help="do not open the browser")
     return parser
+
+
+def _run_actions(listing: argparse.ArgumentParser, run_help: str) -> None:
+    """What `tlapp runs` does beside listing."""
+    actions = listing.add_subparsers(metavar="ACTION")
+
+    def action(
+        name: str, function: Callable[[argparse.Namespace], int], help_text: str, *named: str
+    ) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=help_text, description=help_text)
+        sub.set_defaults(run=function)
+        for argument in named:
+            sub.add_argument(argument, metavar="RUN", help=run_help)
+        # left out here, what was said before the action stands
+        sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+        return sub
+
+    for what in ("name", "note"):
+        sub = action(what, run_commands.describe, f"Give a run a {what}; without words, take it away.", "name")
+        sub.add_argument("text", metavar="WORDS", nargs="*", help=f"the {what}")
+        sub.set_defaults(what=what)
+    action("remove", run_commands.remove, "Move a run to the trash.", "name")
+    back = action("restore", run_commands.restore, "Bring a removed run back.")
+    back.add_argument("name", metavar="RUN", help="id or number of a run that was removed in the last days")
+    action("removed", run_commands.list_removed, "List the runs that can be brought back.")
+    action("compare", run_commands.compare_runs, "Say which test photos and settings differ.", "before", "after")
 
 
 def _source_options(parser: argparse.ArgumentParser) -> None:

@@ -312,31 +312,7 @@ def evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
-# --- runs, weights, serve
-
-
-def list_runs(options: argparse.Namespace) -> int:
-    """List the runs of the workspace."""
-    rows = []
-    for run in runs.all_runs(workspace.home()):
-        try:
-            row = {"run": run.id, "path": str(run.path), "state": run.state(), "source": run.header()["source"]}
-            report = run.report() if run.has_model() else {}
-            scores = {name: report.get(name) for name in ("accuracy", "interval", "method", "n_test")}
-            rows.append(row | {"backbone": run.plan.backbone, **scores})
-        except RunError as error:
-            rows.append({"run": run.id, "path": str(run.path), "state": "damaged", "error": str(error)})
-    if options.json:
-        print(json.dumps(rows))
-        return 0
-    if not rows:
-        print("No runs yet. Start one with `tlapp train FOLDER`.")
-    for row in rows:
-        accuracy = row.get("accuracy")
-        shown = "" if accuracy is None else f"{accuracy:.0%}"
-        print(f"{row['run']}  {row['state']:<11} {shown:>4}  {row.get('backbone', ''):<19}"
-              f"{printable(str(row.get('source', '')))}")  # fmt: skip
-    return 0
+# --- weights, serve
 
 
 def weights(options: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import filelock
 
-from tlapp import catalog, runs, workspace
+from tlapp import catalog, history, runs, workspace
 from tlapp import dataset as datasets
 from tlapp.dataset import Dataset
 from tlapp.errors import OutOfMemory, RunError, UserError, WeightsError, explain_oserror, printable
@@ -46,6 +46,7 @@ def start(dataset: Dataset, plan: Plan, home: Path | None = None) -> Run:
         catalog.check_weights(catalog.get(plan.backbone))
     plan.split(dataset)
     runs.sweep(home)
+    history.empty_trash(home)
     header = {
         "plan": plan.to_dict(),
         "dataset": dataset.id,

@@ -11,8 +11,10 @@
         report.json                 scores and every test photo's prediction, with the model's SHA-256
         lock                        held by the living process that works on the run
         stop                        there while somebody asks the run to stop
+        about.json                  the name and the note that the person gave it, which `history` reads and writes
+    runs/.trash/0006-p2m8qd/        a run that was removed, as it was
 
-The only room that knows these names. Knows nothing of training; tensors pass through as safetensors bytes.
+The only room that knows the other names. Knows nothing of training; tensors pass through as safetensors bytes.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from tlapp.events import Ended, Event, RunFailed, RunFinished, RunStopped
 from tlapp.plan import Plan
 
 SCHEMA = 1
+TRASH = ".trash"
 _ID = re.compile(r"(\d{4,})-[a-z0-9]{6}")
 
 
@@ -212,7 +215,8 @@ def create(home: Path, header: dict[str, Any]) -> tuple[Run, filelock.BaseFileLo
     folder = home / "runs"
     folder.mkdir(parents=True, exist_ok=True)
     with workspace.lock(folder / "create.lock"):  # two processes never take one number
-        number = max((int(m[1]) for m in map(_ID.fullmatch, os.listdir(folder)) if m), default=0) + 1
+        taken = [name for place in (folder, folder / TRASH) if place.is_dir() for name in os.listdir(place)]
+        number = max((int(m[1]) for m in map(_ID.fullmatch, taken) if m), default=0) + 1
         tail = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(6))
         run = Run(folder / f"{number:04d}-{tail}")
         run.path.mkdir()
@@ -223,9 +227,9 @@ def create(home: Path, header: dict[str, Any]) -> tuple[Run, filelock.BaseFileLo
     return run, lock
 
 
-def all_runs(home: Path) -> list[Run]:
-    """Every run, oldest first."""
-    folder = home / "runs"
+def all_runs(home: Path, within: str = "") -> list[Run]:
+    """Every run, oldest first; `within` a folder beside them, such as `TRASH`."""
+    folder = home / "runs" / within
     if not folder.is_dir():
         return []
     named = [(int(m[1]), m[0]) for m in map(_ID.fullmatch, os.listdir(folder)) if m]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tlapp import jobs
+from tlapp import jobs, workspace
+from tlapp.history import empty_trash
 from tlapp.ui import serve
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def launch(
 
         return app.look()
 
+    empty_trash(workspace.home())
     return serve.launch(build_app, host, port, auth, browser, look=look, on_close=jobs.close, **more)
 
 

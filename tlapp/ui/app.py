@@ -8,11 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from tlapp import catalog, jobs, plan, runs, workspace
+from tlapp import catalog, history, jobs, plan, runs, workspace
 from tlapp.dataset import Dataset
 from tlapp.errors import RunError, UserError
 from tlapp.tasks import Report, Task
-from tlapp.ui import audit, data, live, pieces, results, shelf, test, train, why
+from tlapp.ui import audit, data, live, pieces, recall, results, shelf, test, train, why
 from tlapp.ui.frame import QUIET, Mine, Step, Tab, Top, mine, top
 
 SWITCH_THEME = "() => localStorage.setItem('tlapp-dark', document.body.classList.toggle('dark'))"
@@ -80,24 +80,27 @@ def build_app() -> gr.Blocks:
                 test_tab = test.build(browser)
 
         tell_tops = Step(_tops, [browser.dataset, browser.run], [part for one in tops for part in one])
-        data_and_train = [tell_tops, *data_tab.refresh, *train_tab.refresh]
+        recalls = _wire_recall(browser, tabs, data_tab, train_tab, results_tab)
+        data_and_train = [tell_tops, *data_tab.refresh, *train_tab.refresh, *recalls]
         _then(page.load(lambda: None, None, None, **QUIET), *live_tab.refresh, *data_and_train)
         loaded = browser.dataset.change(
             pieces.guarded(_start_instant), [browser.dataset, browser.run], browser.run, **QUIET
         )
-        _then(loaded, tell_tops, *data_tab.refresh, *live_tab.refresh, *train_tab.refresh)
+        _then(loaded, tell_tops, *data_tab.refresh, *live_tab.refresh, *train_tab.refresh, *recalls)
         for event in train_tab.changed:
             _then(event, *live_tab.refresh)
-        list_results, show_own, offer_result = results_tab.refresh
+        list_results, show_own, offer_result, list_runs = results_tab.refresh
         list_models, choose_own, offer_model = test_tab.refresh
+        for event in results_tab.changed:
+            _then(event, tell_tops)
         ended, taken = live_tab.changed
-        for step in (tell_tops, show_own, choose_own):
+        for step in (tell_tops, show_own, list_runs, choose_own):
             taken = step.after(taken)
         pairs = ((show_own, offer_result), (choose_own, offer_model))
         after_end = [_once_ended(show, offer, browser, ended) for show, offer in pairs]
-        _then(ended.change(lambda: None, None, None, **QUIET), tell_tops, *after_end)
+        _then(ended.change(lambda: None, None, None, **QUIET), tell_tops, *after_end, list_runs)
         _then(train_title.select(lambda: None, None, None, **QUIET), *live_tab.refresh)
-        _then(results_title.select(lambda: None, None, None, **QUIET), tell_tops, list_results)
+        _then(results_title.select(lambda: None, None, None, **QUIET), tell_tops, list_results, list_runs)
         _then(test_title.select(lambda: None, None, None, **QUIET), tell_tops, list_models)
         for button, name in _ways(data_tab, live_tab, tops):
             button.click(lambda name=name: gr.Tabs(selected=name), None, tabs, **QUIET)
@@ -114,6 +117,18 @@ def build_app() -> gr.Blocks:
 def _then(event: Any, *steps: Step) -> None:
     for step in steps:
         event = step.after(event)
+
+
+def _wire_recall(browser: Mine, tabs: gr.Tabs, data_tab: Tab, train_tab: Tab, results_tab: Tab) -> list[Step]:
+    """Connect the button that puts a run's settings back; returns what follows where that loads photos first."""
+    if train_tab.recall is None or results_tab.asks is None:
+        return []
+    wanted, take, taken = train_tab.recall
+    ask, run = results_tab.asks
+    outputs = [browser.dataset, wanted, tabs]
+    take.after(ask.click(pieces.guarded(recall.ask), [run, browser.dataset], outputs, **QUIET))
+    _then(taken.change(lambda: None, None, None, **QUIET), *data_tab.refresh)  # the split is shown as it is now
+    return [take]
 
 
 def _once_ended(show: Step, offer: Step, browser: Mine, ended: gr.Textbox) -> Step:
@@ -152,14 +167,21 @@ def _start_instant(dataset: str, own: str) -> Any:
 
 
 def _stop_older(found: Dataset) -> None:
-    """Stop instant runs on the same photos as they stood before the last decision: nobody waits for them any more."""
+    """Stop instant runs on the same photos as they stood before the last decision: nobody waits for them any more.
+
+    Those that were stopped so before and have no model are removed for good.
+    """
     for run in runs.all_runs(workspace.home()):
         with contextlib.suppress(RunError):
-            if not run.is_live() or not run.plan.is_instant or run.dataset_folder == found.folder:
+            if not run.plan.is_instant or run.dataset_folder == found.folder:
                 continue
             other = shelf.dataset_of(run)
-            if other and (other.original or other.id) == (found.original or found.id):
+            if other is None or (other.original or other.id) != (found.original or found.id):
+                continue
+            if run.is_live():
                 jobs.stop(run)
+            elif run.state() == "stopped" and not run.has_model():
+                history.discard(run)
 
 
 @pieces.guarded

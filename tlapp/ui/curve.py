@@ -6,12 +6,13 @@ Made anew every second, by plain string work. Knows the names of the page's colo
 from collections.abc import Sequence
 from html import escape
 from itertools import pairwise
-from math import ceil, floor
+from math import ceil
 
 from tlapp.events import EpochFinished
 from tlapp.figures import TRAINING, VALIDATION
+from tlapp.ui.scale import share, ticks_of
 
-_STYLE = """<style>.tl-curve {position: relative; display: flex; flex-wrap: wrap; gap: 8px 32px; font-size: 12px}
+STYLE = """<style>.tl-curve {position: relative; display: flex; flex-wrap: wrap; gap: 8px 32px; font-size: 12px}
 .tl-curve p {position: absolute; inset: 0; display: grid; place-content: center; margin: 0; font-size: 14px;
 border: 1px dashed var(--border-color-primary); border-radius: 8px}
 .tl-plot {flex: 1 1 260px; min-width: 0; height: 272px} .tl-plot b {flex: 1} .tl-plot svg {overflow: visible}
@@ -29,7 +30,7 @@ def curve(epochs: Sequence[EpochFinished], n_epochs: int, best: int = 0) -> str:
     told = sorted({e.epoch: e for e in epochs}.values(), key=lambda e: e.epoch)  # a resumed run may tell one twice
     if not told:
         plots = '<div class="tl-plot"></div><div class="tl-plot"></div><p>The curves appear here while it trains.</p>'
-        return f'<div class="tl-curve">{_STYLE}{plots}</div>'
+        return f'<div class="tl-curve">{STYLE}{plots}</div>'
     n, best, last = max(n_epochs, told[-1].epoch), best or told[-1].best_epoch, told[-1].epoch
     svg = "".join(_mark(epoch, n, 206, f"epoch {epoch}") for epoch in {1, (n + 1) // 2, n})
     starts = [after for before, after in pairwise(told) if before.phase != after.phase]
@@ -39,19 +40,19 @@ def curve(epochs: Sequence[EpochFinished], n_epochs: int, best: int = 0) -> str:
     percent = {e.epoch: (100 * e.train_accuracy, 100 * e.validation_accuracy) for e in shown}
     plots = _plot("Loss", {e.epoch: (e.train_loss, e.validation_loss) for e in shown}, "", n, best, svg)
     plots += _plot("Accuracy", percent, "\u00a0%", n, best, svg)
-    return f'<div class="tl-curve">{_STYLE}{plots}</div>'
+    return f'<div class="tl-curve">{STYLE}{plots}</div>'
 
 
 def _plot(title: str, pairs: dict[int, tuple[float, float]], unit: str, n: int, best: int, svg: str) -> str:
-    ticks = _ticks(min(map(min, pairs.values())), max(map(max, pairs.values())), 10 if unit else 0.01)
+    ticks = ticks_of(min(map(min, pairs.values())), max(map(max, pairs.values())), 10 if unit else 0.01)
     digits, fine = len(f"{ticks[1] - ticks[0]:g}".partition(".")[2]), 0 if unit else 3
     for tick in ticks:
-        y, words = f"{_share(tick, ticks[-1], ticks[0])}%", f"{tick:.{digits}f}{unit}"
+        y, words = f"{share(tick, ticks[-1], ticks[0])}%", f"{tick:.{digits}f}{unit}"
         svg = f'<line x2="100%" y1="{y}" y2="{y}"/><text x="-8" y="{y}" dy="4" text-anchor="end">{words}</text>{svg}'
     said = {e: f"training {a:.{fine}f}{unit}, validation {b:.{fine}f}{unit}" for e, (a, b) in pairs.items()}
-    x, last, key = {e: _share(e, 1, n) for e in pairs}, max(pairs), ""
+    x, last, key = {e: share(e, 1, n) for e in pairs}, max(pairs), ""
     for i, (ink, words) in enumerate(zip((TRAINING, VALIDATION), said[last].split(", "), strict=True)):
-        at = {e: _share(pair[i], ticks[-1], ticks[0]) for e, pair in pairs.items()}
+        at = {e: share(pair[i], ticks[-1], ticks[0]) for e, pair in pairs.items()}
         way = " ".join(f"{x[e]},{at[e]}" for e in pairs)
         svg += f'<svg viewBox="0 0 100 100" preserveAspectRatio="none"><polyline points="{way}" stroke="{ink}"/></svg>'
         svg += "".join(f'<circle cx="{x[e]}%" cy="{at[e]}%" r="4" fill="{ink}"/>' for e in {best, last} if e in x)
@@ -64,17 +65,7 @@ def _plot(title: str, pairs: dict[int, tuple[float, float]], unit: str, n: int, 
 
 
 def _mark(epoch: float, n: int, y: int, words: str, dash: str = "") -> str:
-    x = _share(epoch, 1, n)
+    x = share(epoch, 1, n)
     anchor = "start" if x < 20 else "end" if x > 80 else "middle"
     line = f'<line x1="{x}%" x2="{x}%" y2="100%" stroke-dasharray="{dash}" class="mark"/>' if dash else ""
     return f'{line}<text x="{x}%" y="{y}" text-anchor="{anchor}">{escape(words)}</text>'
-
-
-def _share(value: float, low: float, high: float) -> float:
-    return round(100 * (value - low) / ((high - low) or 1), 2)
-
-
-def _ticks(low: float, high: float, least: float) -> list[float]:
-    low, high = min(low, max(0, high - least)), max(high, least)  # a flat line is not magnified
-    step = next(m * 10.0**k for k in range(-3, 99) for m in (1, 2, 5) if 4 * m * 10.0**k >= 0.999 * (high - low))
-    return [i * step for i in range(floor(round(low / step, 6)), ceil(round(high / step, 6)) + 1)]

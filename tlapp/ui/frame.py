@@ -46,6 +46,20 @@ class Step:
         return event.then(self.function, self.inputs, self.outputs, **self.how)
 
 
+class Recall(NamedTuple):
+    """How the train tab takes a run's settings back.
+
+    Attributes:
+        wanted: id of the run whose settings are asked for, "" once they are there.
+        take: does it, if it is asked for and the photos that the page shows are those that are loaded.
+        taken: changes when it was done.
+    """
+
+    wanted: gr.State
+    take: Step
+    taken: gr.State
+
+
 @dataclass(frozen=True)
 class Tab:
     """A tab that was laid out.
@@ -56,6 +70,8 @@ class Tab:
         next: the button that leads to the following tab, if there is one.
         fields: components that hold settings of the plan, by the setting's name.
         show_whole: the button that has all of a long photo shown to the network, if there is one.
+        recall: how a run's settings are taken back, if they are.
+        asks: the button that asks for that, and the id of the run, if there are.
     """
 
     refresh: list[Step]
@@ -63,6 +79,8 @@ class Tab:
     next: gr.Button | None = None
     fields: dict[str, Any] = field(default_factory=dict)
     show_whole: gr.Button | None = None
+    recall: Recall | None = None
+    asks: tuple[gr.Button, gr.Textbox] | None = None
 
 
 def listed(options: list[tuple[str, str]], value: str | None, before: str | None) -> gr.Dropdown:

@@ -9,20 +9,19 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from tlapp import catalog, evaluate, figures, runs, tables, workspace
-from tlapp.errors import RunError, printable
+from tlapp import evaluate, figures, tables
+from tlapp.errors import RunError
 from tlapp.plan import Plan
 from tlapp.runs import Run
-from tlapp.ui import matrix, pieces, shelf, why
+from tlapp.ui import history, matrix, pieces, shelf, why
 from tlapp.ui.curve import curve
 from tlapp.ui.frame import QUIET, Mine, Tab, choices, listed
 from tlapp.ui.serve import uploads_folder
-from tlapp.ui.shelf import Model, Record
+from tlapp.ui.shelf import Record
 
 TO_CELL = "() => document.querySelector('#cell section')?.scrollIntoView({block: 'nearest'})"
 FILES = ("Curves (PNG)", "Confusion matrix (PNG)", "Predictions (CSV)", "Report (JSON)")
 NOTHING = pieces.notice("info", "No finished run yet: train one in the Train tab.")
-COLUMNS = ["Run", "State", "Photos of", "Test", "Validation", "Backbone", "Frozen", "Time, s"]
 
 
 def build(mine: Mine, dialog: gr.HTML) -> Tab:
@@ -35,11 +34,7 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
     with gr.Row(elem_id="downloads"):
         make = gr.Button("Make files to download", size="sm", visible=False, min_width=180, elem_id="make-files")
         files = [gr.DownloadButton(label, size="sm", visible=False, min_width=120) for label in FILES]
-    with gr.Accordion("All runs", open=True):
-        table = gr.Dataframe(
-            headers=COLUMNS, datatype="str", interactive=False, wrap=True, elem_id="runs", buttons=[],
-            show_label=False, label="Runs",
-        )  # fmt: skip
+    every = history.build(pick)
     shown = [score, counts, cell, details, make, *files]
 
     @pieces.guarded
@@ -62,10 +57,10 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
     @pieces.guarded
     def refresh(name: str | None, own: str) -> list[Any]:
         chosen = shelf.model(name or own)
-        options = [(_title(model), model.run.id) for model in shelf.models()]
+        options = history.models()
         value = chosen.run.id if chosen else None
         is_shown = value is not None and value == name
-        return [listed(options, value, name), _rows(), *([gr.skip()] * len(shown) if is_shown else show(value))]
+        return [listed(options, value, name), *([gr.skip()] * len(shown) if is_shown else show(value))]
 
     @pieces.guarded
     def make_files(name: str | None) -> list[Any]:
@@ -74,50 +69,20 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
             raise RunError("There is no run to make files of.")
         return [gr.DownloadButton(value=str(path), visible=True) for path in _downloads(run)]
 
-    @pieces.guarded
-    def choose_row(event: gr.SelectData) -> Any:
-        name = event.row_value[0] if event.row_value else None
-        return name if any(model.run.id == name for model in shelf.models()) else gr.skip()
+    def take_chosen(name: str) -> Any:
+        run = shelf.run(name)
+        return name if run and run.has_model() else gr.skip()
 
-    pick.input(show, pick, shown, **QUIET)
+    every.refresh.after(pick.input(show, pick, shown, **QUIET))
     counts.select(show_cell, pick, cell, **QUIET).then(None, js=TO_CELL)
     for photos in (cell, details):
         why.open_after(photos.select(show_why, pick, dialog, **QUIET))
     make.click(make_files, pick, files, queue=False)
-    table.select(choose_row, None, pick, **QUIET).then(show, pick, shown, **QUIET)
-    outputs = [pick, table, *shown]
-    return Tab(choices(mine, pick, [pick.input, table.select], refresh, outputs))
-
-
-def _title(model: Model) -> str:
-    score = pieces.short_score(model.accuracy, model.n_test)
-    return f"{model.run.id} · {score} · {printable(Path(model.source).name)}"
-
-
-def _rows() -> list[list[str]]:
-    rows = []
-    for run in reversed(runs.all_runs(workspace.home())):
-        try:
-            plan, report = run.plan, run.report() if run.has_model() else None
-            scored = ["–", "–", "–"]
-            if report:
-                scored = [pieces.percent(report[name]) for name in ("accuracy", "validation_accuracy")]
-                scored.append(f"{report['seconds']:.0f}")
-            source, backbone = printable(Path(run.header()["source"]).name), catalog.get(plan.backbone).title
-            rows.append([run.id, run.state(), source, *scored[:2], backbone, _frozen(plan), scored[2]])
-        except (RunError, KeyError):
-            rows.append([run.id, "damaged", *["–"] * (len(COLUMNS) - 2)])
-    return rows
-
-
-def _frozen(plan: Plan) -> str:
-    if plan.solver == "auto" or plan.is_instant:
-        return "auto" if plan.solver == "auto" else "all (instant)"
-    learning = plan.learning
-    if not learning or not plan.frozen:
-        return "none" if learning else "all"
-    n_blocks = len(learning) + len(plan.frozen)
-    return f"all but {learning[0]}" if len(learning) == 1 else f"{len(plan.frozen)} of {n_blocks} blocks"
+    every.chose.then(take_chosen, every.chosen, pick, **QUIET).then(show, pick, shown, **QUIET)
+    steps = choices(mine, pick, [pick.input, every.table.select], refresh, [pick, *shown])
+    for event in every.changed:
+        every.refresh.after(steps[0].after(event))
+    return Tab([*steps, every.refresh], every.changed, asks=(every.load, every.chosen))
 
 
 def _score(run: Run) -> str:

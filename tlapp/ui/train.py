@@ -14,8 +14,8 @@ from tlapp import catalog, jobs, plan, settings
 from tlapp.dataset import Dataset
 from tlapp.errors import DataError, PlanError
 from tlapp.plan import AUGMENTATIONS, Plan
-from tlapp.ui import form, pieces, preview, shelf, tries, weights
-from tlapp.ui.frame import QUIET, Mine, Step, Tab
+from tlapp.ui import form, pieces, preview, recall, shelf, tries, weights
+from tlapp.ui.frame import QUIET, Mine, Recall, Step, Tab
 
 FIRST = catalog.get(catalog.INCLUDED)
 
@@ -152,7 +152,25 @@ def build(mine: Mine, data: Tab) -> Tab:
         return (*tell(values), gr.Timer(active=False))
 
     until_told.tick(tell_last, inputs | {suited}, [*p.told, until_told], **QUIET)
-    return Tab([refreshes, shows, waits], [started])
+    recalls = _wire_recall(p, mine, fields, suited)
+    waits.after(shows.after(recalls.taken.change(lambda: None, None, None, **QUIET)))
+    return Tab([refreshes, shows, waits], [started], recall=recalls)
+
+
+def _wire_recall(p: Parts, mine: Mine, fields: dict[str, Any], suited: gr.State) -> Recall:
+    """A run's settings, put back into all widgets once these suit the photos that are loaded."""
+    wanted, taken = gr.State(""), gr.State(0)
+
+    @pieces.guarded
+    def take(values: dict[Any, Any]) -> dict[Any, Any]:
+        run, dataset = shelf.run(values[wanted]), values[mine.dataset]
+        if run is None or values[suited] != dataset:
+            return {wanted: gr.skip()}
+        filled = recall.fill(run.plan, fields, p.strength, p.preset, p.weights, shelf.dataset(dataset))
+        return {**filled, p.tries.said: "", wanted: "", taken: values[taken] + 1}
+
+    outputs = {*fields.values(), p.strength, p.preset, *p.weights.shown, p.weights.said, p.tries.said, wanted, taken}
+    return Recall(wanted, Step(take, {mine.dataset, suited, wanted, taken}, list(outputs)), taken)
 
 
 def _wire_framing(framing: gr.Radio, button: gr.Button) -> Any:

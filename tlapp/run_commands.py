@@ -1,0 +1,124 @@
+"""What `tlapp runs` does: runs listed, named, annotated, removed, brought back and compared.
+
+Each command takes the parsed options and returns its exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from tlapp import compare, history, runs, workspace
+from tlapp.compare import Comparison, Pair
+from tlapp.errors import RunError, printable
+from tlapp.runs import Run
+
+
+def list_runs(options: argparse.Namespace) -> int:
+    """List the runs of the workspace."""
+    rows = [_row(run) for run in runs.all_runs(workspace.home())]
+    return _print_rows(rows, "No runs yet. Start one with `tlapp train FOLDER`.", options.json)
+
+
+def list_removed(options: argparse.Namespace) -> int:
+    """List the runs that can be brought back."""
+    rows = [_row(run) for run in history.removed(workspace.home())]
+    return _print_rows(rows, "No run was removed in the last days.", options.json)
+
+
+def _row(run: Run) -> dict[str, Any]:
+    row: dict[str, Any] = {"run": run.id, "path": str(run.path)}
+    try:
+        header, about, plan = run.header(), history.about(run), run.plan
+        report = run.report() if run.has_model() else {}
+        return row | {
+            "state": run.state(), "source": header["source"], "backbone": plan.backbone,
+            **{key: report.get(key) for key in ("accuracy", "interval", "method", "n_test")},
+            "name": about.name, "note": about.note, "approach": history.approach(plan),
+            "created": str(header.get("created", "")),
+        }  # fmt: skip
+    except RunError as error:
+        return row | {"state": "damaged", "error": str(error)}
+
+
+def _print_rows(rows: list[dict[str, Any]], empty: str, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps(rows))
+        return 0
+    if not rows:
+        print(empty)
+    for row in rows:
+        accuracy = row.get("accuracy")
+        shown = "" if accuracy is None else f"{accuracy:.0%} of {row['n_test']}"
+        words = [f"{row['run']}  {row['state']:<11} {shown:>11}  {row.get('created', '')[:16]:<16}  "
+                 f"{row.get('backbone', ''):<18}  {row.get('approach', ''):<15}",
+                 printable(row.get("source", "")), printable(row.get("name", ""))]  # fmt: skip
+        print("  ".join(filter(None, words)).rstrip())
+    return 0
+
+
+def describe(options: argparse.Namespace) -> int:
+    """Give a run a name or a note."""
+    run = _find(options.name)
+    given = " ".join(options.text)
+    about = history.describe(run, **{options.what: given})
+    if options.json:
+        print(json.dumps({"run": run.id, "name": about.name, "note": about.note}))
+    else:
+        said = getattr(about, options.what)
+        print(f"The {options.what} of run {run.id}: {said}" if said else f"Run {run.id} has no {options.what} now.")
+    return 0
+
+
+def remove(options: argparse.Namespace) -> int:
+    """Move a run to the trash."""
+    run = _find(options.name)
+    if run.path.parent.resolve() != (workspace.home() / "runs").resolve():
+        raise RunError(f"{run.path} lies outside the workspace, which has no trash for it. Delete the folder yourself.")
+    history.remove(run)
+    if options.json:
+        print(json.dumps({"run": run.id, "kept_days": history.KEPT_DAYS}))
+    else:
+        print(f"Run {run.id} is removed. For {history.KEPT_DAYS} days `tlapp runs restore {run.id}` brings it back.")
+    return 0
+
+
+def restore(options: argparse.Namespace) -> int:
+    """Bring a removed run back."""
+    run = history.restore(workspace.home(), options.name)
+    print(json.dumps({"run": run.id, "path": str(run.path)}) if options.json else f"Run {run.id} is back.")
+    return 0
+
+
+def compare_runs(options: argparse.Namespace) -> int:
+    """Say what differs between two runs."""
+    found = compare.compare(_find(options.before), _find(options.after))
+    if options.json:
+        print(json.dumps(found.to_dict()))
+    else:
+        for line in _lines(found):
+            print(printable(line))
+    return 0
+
+
+def _lines(found: Comparison) -> list[str]:
+    lines = []
+    for run, score in zip((found.before, found.after), found.scores, strict=True):
+        name = history.about(run).name
+        worth = f"accuracy {score[0]:.0%} of {score[1]} test photos" if score else f"no model ({run.state()})"
+        lines.append(f"{run.id}{f' ({name})' if name else ''}: {worth}")
+    lines.append(found.in_words())
+    for what in ("fixed", "broken"):
+        lines += [f"  {what}: {_line(pair)}" for pair in getattr(found, what)]
+    if not found.settings:
+        lines.append("The settings are the same.")
+    return lines + [f"  {name}: {before} -> {after}" for name, before, after in found.settings]
+
+
+def _line(pair: Pair) -> str:
+    return f"{pair.file} is {pair.truth}: {pair.before} {pair.sure_before:.0%} -> {pair.after} {pair.sure_after:.0%}"
+
+
+def _find(name: str) -> Run:
+    return runs.find(workspace.home(), name)
