@@ -1,4 +1,4 @@
-"""Photos that join a dataset one by one, each with its right class: the dataset that follows, and what was there already.
+"""Photos that join a dataset, each with its right class: the dataset that follows, and what was there already.
 
 They are learned from and never tested on. The photos that were there keep their numbers, names and places, so that
 what was computed of them holds on. Knows nothing of networks.
@@ -88,7 +88,10 @@ def add(dataset: Dataset, new: Sequence[Addition], report: Report = lambda done,
 
 
 def take_back(dataset: Dataset, photos: Sequence[Photo]) -> Dataset:
-    """Leave out photos that had joined; whatever else was decided holds on. Raises DataError."""
+    """Leave out photos that had joined; whatever else was decided holds on. Raises DataError if they are not there."""
+    there = {photo.sha256 for photo in dataset.photos}
+    if not all(photo.sha256 in there for photo in photos):
+        raise DataError("Other photos were loaded since, so there is nothing to take out of these.")
     return decisions.decide(dataset, [decisions.about(photo, EXCLUDE) for photo in photos])
 
 
