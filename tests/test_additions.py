@@ -89,6 +89,15 @@ def test_one_that_was_left_out_or_cannot_be_read_is_said_so_and_keeps_no_other(d
     assert "left out as you decided" in joined.refused[0]
 
 
+def test_a_near_copy_of_a_given_test_photo_does_not_join(tmp_path):
+    data = dataset.scan(fill(tmp_path / "photos", {f"{s}/{c}": 6 for s in ("train", "test") for c in COLOURS}))
+    tested = next(i for i, one in enumerate(data.photos) if one.side == "test")
+    Image.fromarray(data.pixels(tested)).save(tmp_path / "near.bmp")
+    joined = additions.add(data, [Addition("near.bmp", tmp_path / "near.bmp", "reds")])
+    assert joined.dataset is data
+    assert f"near copy of the test photo `{data.photos[tested].name}`" in joined.refused[0]
+
+
 def test_a_name_that_is_taken_gets_a_number(data, tmp_path):
     taken = data.photos[0].name
     path = photo(tmp_path / "x.png", COLOURS["blues"], 600)

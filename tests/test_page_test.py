@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from conftest import COLOURS, drop_on, fill, photo, until
-from sites import answer, load, picked, tab
+from sites import answer, choose, load, picked, tab
 
 from tlapp import cli, dataset, decisions, predict, runs
 from tlapp.ui import sheets
@@ -183,7 +183,7 @@ def newest(home):
 def test_a_wrong_answer_put_right_joins_the_photos_and_the_model_learns_again(site, instant, tmp_path, home):
     site.locator("#photos input.files").set_input_files(photo(tmp_path / "new.png", COLOURS["blues"], 700))
     site.locator(".tl-answer .tl-right").select_option(label="reds")
-    site.locator("#to-add", has_text="new.png as reds").wait_for()
+    site.locator("#to-add", has_text="new.png is reds").wait_for()
     site.get_by_role("button", name="Add 1 photo and train again").click()
     site.locator("#added", has_text=re.compile(r"The new model, run 0002-\w+, answers now, [\d.]+ s after")).wait_for()
     print("\n", site.locator("#added").inner_text())
@@ -233,7 +233,7 @@ def test_undo_after_a_later_decision_keeps_that_decision(site, instant, tmp_path
     tab(site, "1 Data")
     site.locator("#top-data", has_text="17 photos").wait_for()
     site.locator("#check-photos").click()
-    site.locator("#use-decisions input").set_input_files(decision_file(tmp_path, instant.photos[0]))
+    choose(site, "#use-decisions", decision_file(tmp_path, instant.photos[0]))
     site.locator("#top-data", has_text="16 photos").wait_for()
     tab(site, "4 Test")
     site.locator("#undo-added").click()

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from tlapp import dataset as datasets
-from tlapp import decisions, merge, tasks, workspace
+from tlapp import decisions, looks, merge, tasks, workspace
 from tlapp.dataset import Dataset, Photo
 from tlapp.decisions import EXCLUDE
 from tlapp.errors import DataError, explain_oserror, printable, some
@@ -57,6 +57,7 @@ def add(dataset: Dataset, new: Sequence[Addition], report: Report = lambda done,
     base, refused = decisions.original(dataset), []
     known = _known(base, dataset)
     joining: list[tuple[str, Photo, np.ndarray]] = []
+    tested = [photo for photo in dataset.photos if photo.side == "test"]
     names = {photo.name for photo in _every(base)}
     placed = [Placed(File(one.name, partial(read_file, one.path)), one.label, "train") for one in new]
     for done, (one, decoded) in enumerate(tasks.ahead(datasets.decode, placed)):
@@ -66,6 +67,10 @@ def add(dataset: Dataset, new: Sequence[Addition], report: Report = lambda done,
             refused.append(f"{shown} {decoded}.")
         elif decoded.photo.sha256 in known:
             refused.append(f"{shown} {known[decoded.photo.sha256]}.")
+        elif twin := _twin(decoded.photo, tested):
+            refused.append(
+                f"{shown} is a near copy of the test photo `{printable(twin)}`, which nothing is learned from."
+            )
         else:
             name = merge.free_name(one.file.name, names)
             names.add(name)
@@ -118,6 +123,12 @@ def _save(rows: np.ndarray, path: Path) -> None:
 
 def _every(dataset: Dataset) -> list[Photo]:
     return [*dataset.photos, *(one.photo for one in dataset.disputed)]
+
+
+def _twin(photo: Photo, tested: Sequence[Photo]) -> str:
+    """The name of a test photo that this one is a near copy of, or ""."""
+    pairs = looks.pairs([photo.look, *(other.look for other in tested)]) if tested else []
+    return next((tested[b - 1].name for a, b in pairs if a == 0), "")
 
 
 def _known(base: Dataset, dataset: Dataset) -> dict[str, str]:

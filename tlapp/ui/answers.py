@@ -50,7 +50,7 @@ def table(answers: Sequence[tuple[int, Prediction, str]], run: str, classes: Seq
     first = " The least sure come first." if by_sureness else ""
     caption = f"Run {run} answers for {pieces.count(len(answers), 'photo')}.{first} Press a heading to sort."
     return (
-        f'<div class="tl-scroll"><table class="tl-table tl-answers"><caption>{pieces.text(caption)}</caption>'
+        f'<div class="tl-scroll tl-many"><table class="tl-table tl-answers"><caption>{pieces.text(caption)}</caption>'
         f'<thead><tr>{heads}<th scope="col">Wrong?</th></tr></thead><tbody>{rows}</tbody></table></div>'
         f"<template>{_right_class(classes)}</template>"
     )

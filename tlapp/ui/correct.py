@@ -133,8 +133,9 @@ def tally(name: str, dataset: str) -> list[Any]:
     hindrance = _hindrance(sheet, shelf.dataset(dataset))
     if hindrance:
         return [pieces.notice("warn", hindrance), gr.Button(words.format(n), visible=True, interactive=False)]
-    picked = [f"{printable(sheet.files[row][0])} as {printable(label)}" for row, label in sheet.right.items()]
-    said = f"Picked: {some(picked)}. Added photos are learned from, never tested on."
+    picked = [f"`{printable(sheet.files[row][0])}` is `{printable(label)}`" for row, label in sheet.right.items()]
+    rest = f" and {len(picked) - 3} more" if len(picked) > 3 else ""
+    said = f"You say: {', '.join(picked[-3:])}{rest}. Added photos are learned from, never tested on."
     return [pieces.notice("info", said), gr.Button(words.format(n), visible=True, interactive=True)]
 
 

@@ -28,12 +28,12 @@ def build(mine: Mine) -> Tab:
     pick = gr.Dropdown([], label="Model that answers", elem_id="pick-model", interactive=True)
     zone = drop_zone("photos", PHOTOS)
     unseen = gr.Button("Try one of the test photos", interactive=False, elem_id="try-test-photo")
-    with gr.Accordion("Use the camera", open=False, elem_id="camera-box"):
+    with gr.Accordion("Take a photo with the camera", open=False, elem_id="camera-box"):
         camera = gr.Image(
             sources=["webcam"], type="filepath", image_mode=None, show_label=False, label="Camera", height=320,
             elem_id="camera", buttons=[],
         )  # fmt: skip
-    with gr.Accordion("Live view", open=False, elem_id="live-box"):
+    with gr.Accordion("Live view of the camera", open=False, elem_id="live-box"):
         live = live_view()
     with gr.Row(elem_id="looking"):
         progress = gr.HTML(elem_id="looking-progress")
@@ -42,8 +42,10 @@ def build(mine: Mine) -> Tab:
     shown = gr.HTML(pieces.notice("info", EMPTY), js_on_load=answers.SCRIPT, elem_id="answers")
     sheet = gr.State("")
     with gr.Row(elem_id="with-answers"):
-        download = gr.DownloadButton("Download as CSV", size="sm", visible=False, min_width=150, elem_id="answers-csv")
-        again = gr.Button("Ask the chosen model", size="sm", visible=False, min_width=150, elem_id="ask-again")
+        download = gr.DownloadButton(
+            "Download as CSV", size="sm", visible=False, scale=0, min_width=160, elem_id="answers-csv"
+        )
+        again = gr.Button("Ask the chosen model", size="sm", visible=False, scale=0, min_width=180, elem_id="ask-again")
     panel = correct.build()
 
     def outcome(name: str, found: Sheet, dataset: str) -> list[Any]:
