@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlapp import catalog, decisions, fetching, intake, jobs, runs, tables, terminal, workspace
+from tlapp import catalog, decisions, fetching, intake, jobs, runs, terminal, workspace
 from tlapp import dataset as datasets
 from tlapp import plan as plans
 from tlapp.errors import DataError, RunError, UsageError, UserError, printable
@@ -238,9 +238,8 @@ def predict(options: argparse.Namespace) -> int:
             bar.advance(task)
     unreadable = [answer for answer in answers if isinstance(answer, predict.Unreadable)]
     if options.csv:
-        workspace.write_atomic(
-            workspace.expand(options.csv).absolute(), _csv(answers, run.classes).encode("utf-8", "replace")
-        )
+        text = predict.to_csv(answers, run.classes)
+        workspace.write_atomic(workspace.expand(options.csv).absolute(), text.encode("utf-8", "replace"))
     if options.json:
         print(json.dumps([_answer_dict(answer) for answer in answers]))
     else:
@@ -268,17 +267,6 @@ def _answer_dict(answer: Prediction | Unreadable) -> dict[str, Any]:
     if hasattr(answer, "reason"):
         return {"file": answer.file, "error": f"{answer.file} {answer.reason}."}
     return {name: getattr(answer, name) for name in ("file", "label", "probability", "probabilities")}
-
-
-def _csv(answers: list[Prediction | Unreadable], classes: tuple[str, ...]) -> str:
-    """A table with one row a photo."""
-    rows: list[list[object]] = [["file", "label", "probability", *classes, "error"]]
-    for answer in answers:
-        row = _answer_dict(answer)
-        shares = row.get("probabilities", {})
-        values = [shares.get(name, "") for name in classes]
-        rows.append([row["file"], row.get("label", ""), row.get("probability", ""), *values, row.get("error", "")])
-    return tables.to_csv(rows)
 
 
 def evaluate(options: argparse.Namespace) -> int:

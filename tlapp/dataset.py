@@ -120,14 +120,14 @@ def _ingest(
 
 
 @dataclass(frozen=True)
-class _Decoded:
+class Decoded:
     """The copy of a photo, and the photo but for where it came from and lies."""
 
     pixels: np.ndarray
     photo: Photo
 
 
-def _decode(placed: Placed) -> _Decoded | str:
+def decode(placed: Placed) -> Decoded | str:
     """A photo, or the reason why not."""
     try:
         data = placed.file.read()
@@ -139,14 +139,14 @@ def _decode(placed: Placed) -> _Decoded | str:
         "", -1, "", hashlib.sha256(data).hexdigest(), height, width, 0, len(data), facts.height, facts.width,
         facts.camera, facts.taken, looks.look(pixels),
     )  # fmt: skip
-    return _Decoded(np.ascontiguousarray(pixels), photo)
+    return Decoded(np.ascontiguousarray(pixels), photo)
 
 
-def _decode_all(placed: list[Placed], report: Report | None) -> Iterator[tuple[Placed, _Decoded | str]]:
+def _decode_all(placed: list[Placed], report: Report | None) -> Iterator[tuple[Placed, Decoded | str]]:
     """Decode on a few threads, in order, never more than a few photos ahead of the consumer."""
     if report:
         report(0, len(placed), "")
-    for done, (photo, decoded) in enumerate(tasks.ahead(_decode, placed), 1):
+    for done, (photo, decoded) in enumerate(tasks.ahead(decode, placed), 1):
         yield photo, decoded
         if report:
             report(done, len(placed), photo.class_name)
@@ -290,6 +290,9 @@ def _is_same(folder: Path, new: Path) -> bool:
 def _to_json(dataset: Dataset) -> str:
     values = {"schema": SCHEMA, **dataclasses.asdict(dataclasses.replace(dataset, folder=Path()))}
     del values["folder"]
+    for photo in [*values["photos"], *(one["photo"] for one in values["disputed"])]:
+        if not photo["added"]:
+            del photo["added"]  # so that datasets without such photos keep the ids that they had
     return json.dumps(values)
 
 

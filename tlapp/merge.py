@@ -48,7 +48,7 @@ def _copy_pixels(parts: Sequence[Dataset], folder: Path) -> tuple[list[tuple[str
 
         def copied(part: Dataset, index: int) -> Photo:
             photo = part.photo(index)
-            copy = dataclasses.replace(photo, name=_free_name(photo.name, taken), offset=out.tell())
+            copy = dataclasses.replace(photo, name=free_name(photo.name, taken), offset=out.tell())
             taken.add(copy.name)
             out.write(part.pixels(index).data)
             return copy
@@ -62,6 +62,7 @@ def _copy_pixels(parts: Sequence[Dataset], folder: Path) -> tuple[list[tuple[str
     return found, list(disputed.values())
 
 
-def _free_name(name: str, taken: set[str]) -> str:
+def free_name(name: str, taken: set[str]) -> str:
+    """The name, numbered where it is taken."""
     numbered = (f"{name} ({number})" for number in count(2))
     return next(free for free in chain([name], numbered) if free not in taken)

@@ -18,6 +18,8 @@ import numpy as np
 from tlapp import looks
 from tlapp.errors import DataError, some
 
+_TO_DRAW_FROM = 3  # one for each part
+
 
 @dataclass(frozen=True)
 class Photo:
@@ -25,8 +27,9 @@ class Photo:
 
     `height`, `width`: pixels of the copy, which starts at byte `offset`; `sha256` is of the file as submitted, as are
     `n_bytes`, `full_height`, `full_width`, `camera` and `taken` (`images.Facts`); `look`: `looks.look`;
-    `subfolder`: `layout.subfolder`. `together`: a name that photos share which the person wants on one side. What is
-    unknown is 0 or "".
+    `subfolder`: `layout.subfolder`. `together`: a name that photos share which the person wants on one side.
+    `added`: it joined later, as an answer put right; it is learned from and never drawn for a test or to choose by.
+    What is unknown is 0 or "".
     """
 
     name: str
@@ -44,6 +47,7 @@ class Photo:
     look: str = ""
     subfolder: str = ""
     together: str = ""
+    added: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,11 +183,12 @@ class Dataset:
         pool = ~test & ~validation
         groups = self.grouping(by)
         drawn = []
+        fixed = self._fixed(pool, labels, groups)
         if not test.any():
-            test = _draw(pool, labels, groups, test_fraction, generator, 0 if validation.any() else 1)
+            test = _draw(pool & ~fixed, labels, groups, test_fraction, generator, 0 if validation.any() else 1)
             drawn.append(test)
         if not validation.any():
-            validation = _draw(pool & ~test, labels, groups, validation_fraction, generator, 0)
+            validation = _draw(pool & ~test & ~fixed, labels, groups, validation_fraction, generator, 0)
             drawn.append(validation)
         train = pool & ~test & ~validation
         every = [set(labels[part]) for part in (train, *drawn)]
@@ -197,6 +202,16 @@ class Dataset:
         if by == "folder":
             self._check_folders([train, *drawn], groups)
         return Split(*parts)
+
+    def _fixed(self, pool: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        """A mask of the photos that are never drawn: those that were added, and what belongs with them.
+
+        Where a class has few others, its photos are drawn as if nothing were added.
+        """
+        added = np.array([photo.added for photo in self.photos])
+        fixed = pool & np.isin(groups, groups[added])
+        left = np.bincount(labels[pool & ~fixed], minlength=len(self.classes))
+        return added | (fixed & (left[labels] >= _TO_DRAW_FROM))
 
     def _check_folders(self, parts: list[np.ndarray], groups: np.ndarray) -> None:
         """Raise DataError where a drawn part shares a sub-folder with another."""

@@ -6,7 +6,7 @@ Photos come in by the same door and in the same plain view as in training.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 
-from tlapp import backbones, catalog, images, tasks
+from tlapp import backbones, catalog, images, tables, tasks
 from tlapp.augment import Views
 from tlapp.errors import PictureError, RunError
 from tlapp.intake import read_file
@@ -69,11 +69,17 @@ class Predictor:
         """Classify one picture that is already decoded by `images.load`."""
         return self.answer(file, self.probabilities([photo])[0])
 
-    def predict_files(self, paths: Iterable[Path]) -> Iterator[Prediction | Unreadable]:
-        """Classify photos on disk, in order; an unreadable one does not keep the others from an answer."""
+    def predict_files(
+        self, paths: Iterable[Path], seen: Callable[[Path, np.ndarray], object] = lambda path, photo: None
+    ) -> Iterator[Prediction | Unreadable]:
+        """Classify photos on disk, in order; an unreadable one does not keep the others from an answer.
+
+        `seen` is shown each photo that could be decoded, before its answer.
+        """
         waiting: list[tuple[str, np.ndarray]] = []
         for path, photo in tasks.ahead(_decode, paths):
             if isinstance(photo, np.ndarray):
+                seen(path, photo)
                 waiting.append((str(path), photo))
             if len(waiting) == BATCH or not isinstance(photo, np.ndarray):
                 yield from self._answers(waiting)
@@ -100,6 +106,19 @@ def _decode(path: Path) -> np.ndarray | str:
         return images.load(read_file(path))
     except PictureError as error:
         return str(error)
+
+
+def to_csv(answers: Iterable[Prediction | Unreadable], classes: tuple[str, ...]) -> str:
+    """A table with one row a photo."""
+    rows: list[list[object]] = [["file", "label", "probability", *classes, "error"]]
+    for answer in answers:
+        if isinstance(answer, Unreadable):
+            blank = [""] * (2 + len(classes))
+            rows.append([answer.file, *blank, f"{answer.file} {answer.reason}."])
+        else:
+            shares = [answer.probabilities[name] for name in classes]
+            rows.append([answer.file, answer.label, answer.probability, *shares, ""])
+    return tables.to_csv(rows)
 
 
 def load(run: Run) -> Predictor:

@@ -99,6 +99,8 @@ def build_app() -> gr.Blocks:
         pairs = ((show_own, offer_result), (choose_own, offer_model))
         after_end = [_once_ended(show, offer, browser, ended) for show, offer in pairs]
         _then(ended.change(lambda: None, None, None, **QUIET), tell_tops, *after_end, list_runs)
+        for event in test_tab.changed:
+            _then(event, tell_tops, show_own, list_runs, choose_own)
         _then(train_title.select(lambda: None, None, None, **QUIET), *live_tab.refresh)
         _then(results_title.select(lambda: None, None, None, **QUIET), tell_tops, list_results, list_runs)
         _then(test_title.select(lambda: None, None, None, **QUIET), tell_tops, list_models)

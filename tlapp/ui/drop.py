@@ -43,9 +43,9 @@ FOLDER = Kind(
 )
 PHOTOS = Kind(
     "Drop a photo, or paste one",
-    "Several photos or a whole folder do as well.",
+    "Several photos, a whole folder or a zip do as well.",
     "Choose photos",
-    'accept="image/*" multiple',
+    'accept="image/*,.zip" multiple',
     pastes=True,
 )
 

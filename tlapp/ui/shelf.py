@@ -128,6 +128,19 @@ def photos_of(run: Run) -> str:
         return ""
 
 
+def answering(name: Any) -> Run:
+    """The run of that id, to ask about photos; before a page has chosen one, the newest model. Raises RunError."""
+    if not name:
+        newest = model(None)
+        if newest is None:
+            raise RunError("There is no model yet. Train one in the Train tab.")
+        return newest.run
+    found = run(name)
+    if found is None:
+        raise RunError("That run is gone. Choose another model.")
+    return found
+
+
 def instant(dataset: Dataset, plan: Plan) -> Run | None:
     """The newest run of that instant plan on these photos that has a model or is at work."""
     for run in reversed(runs.all_runs(workspace.home())):

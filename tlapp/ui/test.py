@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
-from tlapp import images, workspace
-from tlapp.dataset import Skipped
-from tlapp.errors import DataError, PictureError, RunError, printable
-from tlapp.intake import is_junk, read_file
+from tlapp.errors import RunError, printable
 from tlapp.runs import Run
-from tlapp.ui import pieces, shelf
-from tlapp.ui.drop import PHOTOS, drop_zone, gather
-from tlapp.ui.frame import QUIET, Mine, Tab, choices, listed
-from tlapp.ui.serve import uploads_folder
+from tlapp.tasks import Report, Task
+from tlapp.ui import answers, correct, pieces, sheets, shelf
+from tlapp.ui.camera import live_view
+from tlapp.ui.drop import PHOTOS, drop_zone
+from tlapp.ui.frame import QUIET, Mine, Tab, Waiting, choices, listed
+from tlapp.ui.sheets import Sheet
 from tlapp.ui.shelf import Model
 
-if TYPE_CHECKING:
-    from tlapp.predict import Prediction
-
-MOST_AT_ONCE = 200
-MOST_BARS = 5
-UNSURE = 0.6
-"""Below this probability the answer is called "not sure"."""
 EMPTY = "No answer yet. Drop a photo above, paste one, or take one with the camera."
+_looking = Waiting("Looking was cancelled; the answers are those of before.")
 
 
 def build(mine: Mine) -> Tab:
@@ -34,36 +28,93 @@ def build(mine: Mine) -> Tab:
     pick = gr.Dropdown([], label="Model that answers", elem_id="pick-model", interactive=True)
     zone = drop_zone("photos", PHOTOS)
     unseen = gr.Button("Try one of the test photos", interactive=False, elem_id="try-test-photo")
-    with gr.Accordion("Use the camera", open=False, elem_id="camera-box"):
+    with gr.Accordion("Take a photo with the camera", open=False, elem_id="camera-box"):
         camera = gr.Image(
             sources=["webcam"], type="filepath", image_mode=None, show_label=False, label="Camera", height=320,
             elem_id="camera", buttons=[],
         )  # fmt: skip
-    answers = gr.HTML(pieces.notice("info", EMPTY), elem_id="answers")
+    with gr.Accordion("Live view of the camera", open=False, elem_id="live-box"):
+        live = live_view()
+    with gr.Row(elem_id="looking"):
+        progress = gr.HTML(elem_id="looking-progress")
+        cancel = gr.Button("Cancel", visible=False, scale=0, min_width=100, elem_id="cancel-looking")
+    old = gr.HTML(elem_id="old-answers")
+    shown = gr.HTML(pieces.notice("info", EMPTY), js_on_load=answers.SCRIPT, elem_id="answers")
+    sheet = gr.State("")
+    with gr.Row(elem_id="with-answers"):
+        download = gr.DownloadButton(
+            "Download as CSV", size="sm", visible=False, scale=0, min_width=160, elem_id="answers-csv"
+        )
+        again = gr.Button("Ask the chosen model", size="sm", visible=False, scale=0, min_width=180, elem_id="ask-again")
+    panel = correct.build()
+
+    def outcome(name: str, found: Sheet, dataset: str) -> list[Any]:
+        several = len(found.answers) > 1
+        csv = gr.DownloadButton(value=str(found.csv()) if several else None, visible=several)
+        return [found.html(), name, csv, "", gr.Button(visible=False), *correct.tally(name, dataset)]
 
     @pieces.guarded
     def refresh(name: str | None, own: str) -> list[Any]:
         chosen = shelf.model(name or own)
         options = [(_title(model), model.run.id) for model in shelf.models()]
-        return [listed(options, chosen.run.id if chosen else None, name), gr.Button(interactive=bool(chosen))]
+        chosen_id = chosen.run.id if chosen else None
+        return [listed(options, chosen_id, name), gr.Button(interactive=bool(chosen)), correct.news(own)]
+
+    def look(
+        work: Callable[[Report], tuple[str, Sheet]], before: str, dataset: str, request: gr.Request
+    ) -> Iterator[list[Any]]:
+        for told in _looking.follow(request, work, _so_far):
+            news = [gr.skip()] * len(outputs)
+            if told.answer:
+                kept, found = told.answer
+                news = outcome(kept, found, dataset)
+                if kept != before:
+                    sheets.forget(before)
+            yield [told.words, gr.Button(visible=not told.over), *news]
+
+    def from_zone(value: Any, name: str | None, before: str, dataset: str, request: gr.Request) -> Iterator[list[Any]]:
+        yield from look(lambda report: sheets.of_upload(value, shelf.answering(name), report), before, dataset, request)
+
+    def ask_again(name: str | None, kept: str, dataset: str, request: gr.Request) -> Iterator[list[Any]]:
+        def work(report: Report) -> tuple[str, Sheet]:
+            found = sheets.get(kept)
+            if found is None:
+                raise RunError(correct.GONE)
+            return kept, sheets.anew(found, shelf.answering(name), report)
+
+        yield from look(work, kept, dataset, request)
 
     @pieces.guarded
-    def from_zone(value: Any, name: str | None) -> str:
-        return _classify_upload(value, _chosen(name))
+    def from_camera(file: str | None, name: str | None, before: str, dataset: str) -> Any:
+        if not file:
+            return gr.skip()
+        made = sheets.of_file("camera", Path(file), shelf.answering(name))
+        sheets.forget(before)
+        return outcome(*made, dataset)
 
     @pieces.guarded
-    def from_camera(file: str | None, name: str | None) -> Any:
-        return _answer([("camera", Path(file))], [], _chosen(name)) if file else gr.skip()
+    def from_test_photos(name: str | None, before: str, dataset: str) -> list[Any]:
+        answer = _try_test_photo(shelf.answering(name))
+        sheets.forget(before)
+        return [answer, "", gr.DownloadButton(visible=False), "", gr.Button(visible=False), *correct.tally("", dataset)]
 
     @pieces.guarded
-    def from_test_photos(name: str | None) -> str:
-        return _try_test_photo(_chosen(name))
+    def model_changed(name: str | None, kept: str) -> list[Any]:
+        found = sheets.get(kept)
+        is_old = bool(found and name and found.run.id != name)
+        said = f"These answers are run {found.run.id}'s; another model is chosen by now." if found and is_old else ""
+        return [name or "", pieces.notice("warn", said), gr.Button(visible=is_old)]
 
-    zone.upload(from_zone, [zone, pick], answers, queue=False)
-    camera.input(from_camera, [camera, pick], answers, queue=False)
-    unseen.click(from_test_photos, pick, answers, queue=False)
-    pick.input(lambda: pieces.notice("info", "Another model answers now. Try a photo again."), None, answers, **QUIET)
-    return Tab(choices(mine, pick, [pick.input], refresh, [pick, unseen]))
+    outputs = [shown, sheet, download, old, again, panel.tally, panel.add]
+    follows = [progress, cancel, *outputs]
+    zone.upload(from_zone, [zone, pick, sheet, mine.dataset], follows, show_progress="hidden")
+    again.click(ask_again, [pick, sheet, mine.dataset], follows, show_progress="hidden")
+    cancel.click(_looking.cancel, None, None, queue=False)
+    camera.input(from_camera, [camera, pick, sheet, mine.dataset], outputs, queue=False)
+    unseen.click(from_test_photos, [pick, sheet, mine.dataset], outputs, queue=False)
+    pick.change(model_changed, [pick, sheet], [live, old, again], **QUIET)
+    undone = correct.wire(panel, mine, shown, sheet)
+    return Tab(choices(mine, pick, [pick.input], refresh, [pick, unseen, panel.news]), [undone])
 
 
 def _title(model: Model) -> str:
@@ -71,15 +122,10 @@ def _title(model: Model) -> str:
     return f"Run {model.run.id}: {printable(names)} · {pieces.short_score(model.accuracy, model.n_test)}"
 
 
-def _chosen(name: str | None) -> Run:
-    """The run of that id; before the page has chosen one, the newest."""
-    run = shelf.run(name) if name else None
-    newest = shelf.model(None)
-    if run is None and newest is None:
-        raise RunError("There is no model yet. Train one in the Train tab.")
-    if run is None and name:
-        raise RunError("That run is gone. Choose another model.")
-    return run or newest.run  # type: ignore[union-attr]
+def _so_far(task: Task[Any]) -> str:
+    if task.total:
+        return f"Looking at {task.done:,.0f} of {task.total:,.0f}"
+    return f"Reading the photos{f' · {task.what}' if task.what else ''}"
 
 
 def _try_test_photo(run: Run) -> str:
@@ -90,76 +136,4 @@ def _try_test_photo(run: Run) -> str:
     photo = found.photos[index]
     answer = shelf.predictor(run).predict(found.pixels(index), photo.name)
     truth = f"A test photo of {found.classes[photo.label]}; it took no part in the training."
-    return _big(answer, shelf.data_uri(found.pixels(index)), run, truth)
-
-
-def _classify_upload(value: Any, run: Run) -> str:
-    """Answers for what the drop zone sent; the uploaded files are gone afterwards."""
-    with workspace.own_folder(workspace.home() / "incoming", "upload-") as folder:
-        _, refused = gather(value, folder, uploads_folder())
-        paths = [p for p in sorted(folder.rglob("*")) if p.is_file() and not is_junk(str(p.relative_to(folder)))]
-        if len(paths) > MOST_AT_ONCE:
-            raise DataError(
-                f"These are {len(paths):,} photos; the page takes {MOST_AT_ONCE} at once. "
-                "For more use the command line: tlapp predict RUN FOLDER --csv OUT."
-            )
-        return _answer([(p.relative_to(folder).as_posix(), p) for p in paths], refused, run)
-
-
-def _answer(files: list[tuple[str, Path]], refused: list[Skipped], run: Run) -> str:
-    """HTML of the answers for these files, and why some have none."""
-    predictor = shelf.predictor(run)
-    answered: list[tuple[Prediction, str]] = []
-    failed = "".join(pieces.notice("error", f"{skipped.name} {skipped.reason}.") for skipped in refused)
-    for name, path in files:
-        try:
-            pixels = images.load(read_file(path))
-        except PictureError as error:
-            failed += pieces.notice("error", f"{name} {error}.")
-        else:
-            side = None if len(files) == 1 else 112
-            answered.append((predictor.predict(pixels, name), shelf.data_uri(pixels, side)))
-    if len(files) == 1 and answered:
-        return failed + _big(*answered[0], run, "")
-    rows = "".join(_row(answer, source) for answer, source in answered)
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Photo", "Class", "How sure", "File"))
-    caption = f"<caption>Run {pieces.text(run.id)} answers.</caption>"
-    table = (
-        f'<div class="tl-scroll"><table class="tl-table tl-answers">{caption}'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
-    return failed + (table if answered else "")
-
-
-def _big(answer: Prediction, source: str, run: Run, truth: str) -> str:
-    """One photo beside its answer and a bar for each class."""
-    ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
-    bars = "".join(_bar(name, share) for name, share in ranked[:MOST_BARS])
-    rest = "".join(_bar(name, share) for name, share in ranked[MOST_BARS:])
-    if rest:
-        bars += f"<details><summary>{len(ranked) - MOST_BARS} more classes</summary>{rest}</details>"
-    notes = [truth, f"{answer.file} · run {run.id} answers"]
-    below = "".join(f'<p class="tl-file">{pieces.text(note)}</p>' for note in notes if note)
-    return (
-        f'<div class="tl-answer">{pieces.picture(source, f"{answer.file}, called {answer.label}")}'
-        f'<div><p class="tl-label">{_said(answer)}</p>{bars}{below}</div></div>'
-    )
-
-
-def _said(answer: Prediction) -> str:
-    if answer.probability < UNSURE:
-        return f"Not sure: perhaps {pieces.text(answer.label)}"
-    return pieces.text(answer.label)
-
-
-def _bar(name: str, share: float) -> str:
-    return (
-        f'<div class="tl-prob"><span>{pieces.text(name)}</span><div class="tl-track">'
-        f'<div style="width:{100 * share:.1f}%"></div></div><span>{pieces.percent(share)}</span></div>'
-    )
-
-
-def _row(answer: Prediction, source: str) -> str:
-    cells = [_said(answer), pieces.percent(answer.probability), pieces.text(answer.file)]
-    photo = f'<img src="{source}" alt="{pieces.text(f"{answer.file}, called {answer.label}")}">'
-    return f"<tr><td>{photo}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    return answers.one(answer, shelf.data_uri(found.pixels(index)), run.id, truth)

@@ -1,0 +1,159 @@
+"""Photos that join a dataset with their right class: learned from, never tested on, everything else as it was."""
+
+import time
+
+import numpy as np
+import pytest
+from conftest import COLOURS, fill, photo, seal, watch
+from PIL import Image
+
+from tlapp import additions, dataset, decisions, jobs, plan
+from tlapp.additions import Addition
+from tlapp.decisions import EXCLUDE, RELABEL
+from tlapp.errors import DataError
+
+
+@pytest.fixture
+def data(tmp_path):
+    return dataset.scan(fill(tmp_path / "photos", {"reds": 10, "blues": 10}))
+
+
+@pytest.fixture
+def new(tmp_path):
+    return Addition("new.png", photo(tmp_path / "new.png", COLOURS["reds"], 500), "reds")
+
+
+def test_a_photo_joins_as_a_training_photo_and_the_others_stay_where_they_were(data, new):
+    joined = additions.add(data, [new])
+    (added,) = joined.photos
+    assert joined.refused == ()
+    assert (added.name, added.side, added.added) == ("new.png", "train", True)
+    assert joined.dataset.photos[:20] == data.photos
+    assert joined.dataset.photos[20] == added
+    assert joined.dataset.pixels(20).shape == (48, 60, 3)
+    assert all(np.array_equal(joined.dataset.pixels(i), data.pixels(i)) for i in range(20))
+    assert dataset.load(joined.dataset.folder) == joined.dataset
+    assert len(dataset.load(data.folder).photos) == 20
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_added_photo_is_never_drawn_and_the_test_photos_stay_the_same(data, tmp_path, seed):
+    many = [Addition(f"{i}.png", photo(tmp_path / f"{i}.png", COLOURS["reds"], 500 + i), "reds") for i in range(8)]
+    after = additions.add(data, many).dataset.split(seed=seed)
+    before = data.split(seed=seed)
+    assert set(range(20, 28)) <= set(after.train.tolist())
+    assert np.array_equal(after.test, before.test)
+    assert np.array_equal(after.validation, before.validation)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_belongs_with_an_added_photo_is_learned_from_too(data, tmp_path, seed):
+    near = data.pixels(3)
+    Image.fromarray(near).save(tmp_path / "near.bmp")  # the same picture in other bytes
+    made = additions.add(data, [Addition("near.bmp", tmp_path / "near.bmp", "blues")]).dataset
+    split = made.split(seed=seed)
+    assert made.groups[20] == made.groups[3]
+    assert {3, 20} <= set(split.train.tolist())
+
+
+def test_a_class_with_few_other_photos_is_drawn_from_all_the_same(tmp_path):
+    small = dataset.scan(fill(tmp_path / "photos", {"reds": 3, "blues": 3}))
+    (tmp_path / "copy.png").write_bytes((tmp_path / "photos/reds/000.png").read_bytes() + b"\0")
+    made = additions.add(small, [Addition("copy.png", tmp_path / "copy.png", "reds")]).dataset
+    split = made.split()
+    assert {made.photos[i].label for i in split.test} == {0, 1}
+    assert 6 in split.train
+
+
+def test_a_photo_that_is_there_already_is_said_so_whatever_its_name(data, tmp_path, new):
+    (tmp_path / "again.png").write_bytes((tmp_path / "photos/reds/003.png").read_bytes())
+    again = Addition("again.png", tmp_path / "again.png", "blues")
+    joined = additions.add(data, [again])
+    assert joined.dataset is data
+    assert joined.refused == (
+        f"`again.png` is in your photos already, as `{data.photos[13].name}` of the class `reds`.",
+    )
+    twice = additions.add(data, [new, Addition("twin.png", new.path, "blues")])
+    assert len(twice.photos) == 1
+    assert twice.refused == ("`twin.png` is a copy of `new.png`, which joins already.",)
+
+
+def test_one_that_was_left_out_or_cannot_be_read_is_said_so_and_keeps_no_other(data, tmp_path, new):
+    left = decisions.decide(data, [decisions.about(data.photos[0], EXCLUDE)])
+    (tmp_path / "out.png").write_bytes((tmp_path / "photos/blues/000.png").read_bytes())
+    (tmp_path / "text.png").write_text("no photo")
+    given = [Addition(name, tmp_path / name, "reds") for name in ("out.png", "text.png", "gone.png")]
+    joined = additions.add(left, [*given, new])
+    assert [one.name for one in joined.photos] == ["new.png"]
+    assert [sentence.split("`")[1] for sentence in joined.refused] == ["out.png", "text.png", "gone.png"]
+    assert "left out as you decided" in joined.refused[0]
+
+
+def test_a_near_copy_of_a_given_test_photo_does_not_join(tmp_path):
+    data = dataset.scan(fill(tmp_path / "photos", {f"{s}/{c}": 6 for s in ("train", "test") for c in COLOURS}))
+    tested = next(i for i, one in enumerate(data.photos) if one.side == "test")
+    Image.fromarray(data.pixels(tested)).save(tmp_path / "near.bmp")
+    joined = additions.add(data, [Addition("near.bmp", tmp_path / "near.bmp", "reds")])
+    assert joined.dataset is data
+    assert f"near copy of the test photo `{data.photos[tested].name}`" in joined.refused[0]
+
+
+def test_a_name_that_is_taken_gets_a_number(data, tmp_path):
+    taken = data.photos[0].name
+    path = photo(tmp_path / "x.png", COLOURS["blues"], 600)
+    (added,) = additions.add(data, [Addition(taken, path, "blues")]).photos
+    assert added.name == f"{taken} (2)"
+
+
+def test_decisions_hold_on_and_the_joined_photo_can_be_taken_back_and_join_again(data, new):
+    decided = decisions.decide(
+        data, [decisions.about(data.photos[0], EXCLUDE), decisions.about(data.photos[1], RELABEL, "reds")]
+    )
+    joined = additions.add(decided, [new])
+    assert len(joined.dataset.photos) == 20
+    assert decisions.of(joined.dataset) == decisions.of(decided)
+    back = additions.take_back(joined.dataset, joined.photos)
+    assert [p.sha256 for p in back.photos] == [p.sha256 for p in decided.photos]
+    again = additions.add(decided, [new])
+    assert again.dataset == joined.dataset
+
+
+def test_a_class_that_is_not_there_is_refused_by_name(data, new):
+    with pytest.raises(DataError, match="`greens` is no class of these photos"):
+        additions.add(data, [Addition(new.name, new.path, "greens")])
+
+
+def test_a_dataset_with_added_photos_alone_says_so_in_its_record(data, new):
+    assert '"added"' not in (data.folder / "dataset.json").read_text()
+    assert '"added": true' in (additions.add(data, [new]).dataset.folder / "dataset.json").read_text()
+
+
+def test_cancel_leaves_everything_as_it_was(data, new, home):
+    def cancel(*_):
+        raise KeyboardInterrupt
+
+    before = sorted((home / "datasets").iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        additions.add(data, [new], cancel)
+    assert sorted((home / "datasets").iterdir()) == before
+
+
+def test_retraining_runs_the_network_over_the_new_photos_alone(data, new, small_pictures, monkeypatch):
+    from tlapp import pool
+
+    watch(jobs.start(data, plan.instant(data)))
+    joined = additions.add(data, [new]).dataset
+    seen = []
+    run_over = pool.run_over
+
+    def counted(whole, photos, *rest):
+        seen.append(len(photos))
+        yield from run_over(whole, photos, *rest)
+
+    monkeypatch.setattr(pool, "run_over", counted)
+    started = time.monotonic()
+    run = jobs.start(joined, plan.instant(joined))
+    assert watch(run)[-1].accuracy is not None
+    print(f"retrained in {time.monotonic() - started:.2f} s")
+    assert seen == [1]
+    assert seal(joined, run.plan).sealed.isdisjoint({20})
