@@ -44,8 +44,8 @@ class Pool:
         self.n_classes = len(dataset.classes)
         self.photos = Photos(dataset, self.indices, views, plan.seed)
         given = any(photo.side == "validation" for photo in dataset.photos)
-        groups = dataset.grouping(plan.split_by)[self.indices]
-        self.fold = crossval.folds(self.labels, groups, self.is_validation, not given, plan.seed)
+        self.groups = dataset.grouping(plan.split_by)[self.indices]
+        self.fold = crossval.folds(self.labels, self.groups, self.is_validation, not given, plan.seed)
         self.weights = np.ones(len(self.indices))
         if plan.class_weighting == "balanced":
             self.weights = class_weights(self.labels, self.n_classes)[self.labels]
