@@ -231,7 +231,7 @@ def predict(options: argparse.Namespace) -> int:
     else:
         for answer in answers:
             if isinstance(answer, predict.Prediction):
-                print(f"{printable(answer.label)}  {answer.probability:.0%}  {printable(answer.file)}")
+                print(f"{_said(answer)}  {answer.probability:.0%}  {printable(answer.file)}")
     for answer in unreadable:
         terminal.refuse(f"{answer.file} {answer.reason}.")
     return 1 if unreadable else 0
@@ -249,20 +249,29 @@ def _photo_paths(names: list[str]) -> Iterator[Path]:
         yield from inside
 
 
+NONE = "none of these"
+
+
+def _said(answer: Prediction) -> str:
+    label = printable(answer.label)
+    return f"{NONE}, nearest is {label}" if answer.unknown else label
+
+
 def _answer_dict(answer: Prediction | Unreadable) -> dict[str, Any]:
     if hasattr(answer, "reason"):
         return {"file": answer.file, "error": f"{answer.file} {answer.reason}."}
-    return {name: getattr(answer, name) for name in ("file", "label", "probability", "probabilities")}
+    return dataclasses.asdict(answer)
 
 
 def _csv(answers: list[Prediction | Unreadable], classes: tuple[str, ...]) -> str:
     """A table with one row a photo."""
-    rows: list[list[object]] = [["file", "label", "probability", *classes, "error"]]
+    rows: list[list[object]] = [["file", "label", "probability", "unknown", *classes, "error"]]
     for answer in answers:
         row = _answer_dict(answer)
         shares = row.get("probabilities", {})
         values = [shares.get(name, "") for name in classes]
-        rows.append([row["file"], row.get("label", ""), row.get("probability", ""), *values, row.get("error", "")])
+        said = [row.get("label", ""), row.get("probability", ""), NONE if row.get("unknown") else ""]
+        rows.append([row["file"], *said, *values, row.get("error", "")])
     return tables.to_csv(rows)
 
 

@@ -109,6 +109,7 @@ def _deliver(
         "epochs": result.epochs,
         **result.facts,
         "calibration": calibration.measure(labels, probabilities, result.temperature),
+        **({"unknown": result.learned.costs()} if result.learned else {}),
         "seconds": seconds,
         "n_train": len(split.train),
         "n_validation": len(split.validation),

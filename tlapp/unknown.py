@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,6 +99,21 @@ class Learned:
         """Normalised features (photos, features) and class scores (photos, classes) → float64 (photos,), 0 to 1."""
         near = np.partition(unit(features) @ self.features.T, -min(NEAREST, len(self.features)), axis=1)
         return self.usual.strangeness(1 - near[:, -NEAREST:].mean(1), energy(scores))
+
+    def costs(self) -> dict[str, Any]:
+        """What each line would cost, for the report: `held_out` and `strangers`, how many there are; `costs`: at each
+        per cent of known photos to `keep`, how many of the first are `kept` and how many of the others are `let_in`.
+        """
+        known = self.usual.strangeness(self.usual.distances, self.usual.energies)
+        rows = [
+            {
+                "keep": keep,
+                "kept": int((known <= keep / 100).sum()),
+                "let_in": int((self.strangers <= keep / 100).sum()),
+            }
+            for keep in range(80, 100)
+        ]
+        return {"held_out": len(known), "strangers": len(self.strangers), "costs": rows}
 
     def to_bytes(self) -> bytes:
         """As safetensors, the features in float16."""

@@ -13,7 +13,7 @@ from tlapp import catalog, evaluate, figures, runs, tables, workspace
 from tlapp.errors import RunError, printable
 from tlapp.plan import Plan
 from tlapp.runs import Run
-from tlapp.ui import pieces, shelf
+from tlapp.ui import pieces, shelf, sure
 from tlapp.ui.curve import curve
 from tlapp.ui.frame import QUIET, Mine, Tab, choices, listed
 from tlapp.ui.serve import uploads_folder
@@ -30,6 +30,8 @@ def build(mine: Mine) -> Tab:
     pick = gr.Dropdown([], label="Run", elem_id="pick-run", interactive=True)
     score = gr.HTML(NOTHING, elem_id="score")
     details = gr.HTML(elem_id="details")
+    certain = sure.build(pick)
+    rest = gr.HTML(elem_id="rest")
     with gr.Row(elem_id="downloads"):
         make = gr.Button("Make files to download", size="sm", visible=False, min_width=180, elem_id="make-files")
         files = [gr.DownloadButton(label, size="sm", visible=False, min_width=120) for label in FILES]
@@ -38,14 +40,14 @@ def build(mine: Mine) -> Tab:
             headers=COLUMNS, datatype="str", interactive=False, wrap=True, elem_id="runs", buttons=[],
             show_label=False, label="Runs",
         )  # fmt: skip
-    shown = [score, details, make, *files]
+    shown = [score, details, *certain.parts, rest, make, *files]
 
     @pieces.guarded
     def show(name: str | None) -> list[Any]:
         run, hidden = shelf.run(name), [gr.DownloadButton(visible=False)] * len(files)
         if run is None:
-            return [NOTHING, "", gr.Button(visible=False), *hidden]
-        return [_score(run), _details(run), gr.Button(visible=True), *hidden]
+            return [NOTHING, "", *certain.show(None), "", gr.Button(visible=False), *hidden]
+        return [_score(run), _details(run), *certain.show(run), _rest(run), gr.Button(visible=True), *hidden]
 
     @pieces.guarded
     def refresh(name: str | None, own: str) -> list[Any]:
@@ -132,11 +134,15 @@ def _chosen_by(report: dict[str, Any]) -> str:
 
 def _details(run: Run) -> str:
     report, classes = run.report(), list(run.classes)
+    return pieces.section("Confusion matrix", _confusion(np.array(report["confusion"]), classes)) + pieces.section(
+        "Class by class", _per_class(report, classes)
+    )
+
+
+def _rest(run: Run) -> str:
     record = shelf.record(run)
     return (
-        pieces.section("Confusion matrix", _confusion(np.array(report["confusion"]), classes))
-        + pieces.section("Class by class", _per_class(report, classes))
-        + pieces.section("Wrong photos, surest first", _wrong(run, report))
+        pieces.section("Wrong photos, surest first", _wrong(run, run.report()))
         + pieces.section("Curves", curve(record.epochs, record.n_epochs, record.delivered) + _became(record))
         + pieces.section("Settings", _settings(run.plan, run.header()["source"]))
     )
