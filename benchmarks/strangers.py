@@ -2,8 +2,8 @@
 
     python -m benchmarks strangers
 
-Three of the five flowers are learned, in all ten ways; the strangers are the other two, and a third of the ants and bees. How
-distance and energy are put together was chosen on other splits: two or four flowers learned, no insects.
+Three of the five flowers are learned, in all ten ways; the strangers are the other two, and a third of the ants and
+bees. How distance and energy are put together was chosen on other splits: two or four flowers learned, no insects.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ strangeness is the share of these that their mean calls less strange. Knows neit
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -29,8 +29,8 @@ from tlapp.speed import Frozen, quickest
 NEAREST = 3
 MOST_KEPT = 5_000
 """Photos learned from that are kept with a model."""
-MOST_LEFT_OUT = 10
-"""Classes that are left out in turn to see how their photos would fare as strangers."""
+MOST_LEFT_OUT, MOST_ASKED = 10, 600
+"""Classes that are left out in turn to see how their photos would fare as strangers, and photos that take part."""
 
 
 def energy(scores: np.ndarray) -> np.ndarray:
@@ -97,8 +97,9 @@ class Learned:
 
     def strangeness(self, features: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """Normalised features (photos, features) and class scores (photos, classes) → float64 (photos,), 0 to 1."""
-        near = np.partition(unit(features) @ self.features.T, -min(NEAREST, len(self.features)), axis=1)
-        return self.usual.strangeness(1 - near[:, -NEAREST:].mean(1), energy(scores))
+        alike = torch.from_numpy(unit(features)) @ torch.from_numpy(self.features).T
+        near = alike.topk(min(NEAREST, len(self.features)), 1).values.double().mean(1).numpy()
+        return self.usual.strangeness(1 - near, energy(scores))
 
     def costs(self) -> dict[str, Any]:
         """What each line would cost, for the report: `held_out` and `strangers`, how many there are; `costs`: at each
@@ -158,11 +159,16 @@ class Known:
         fold = np.where(held, pool.fold, -1)[at]
         return cls(at, pool.indices[at], pool.labels[at], pool.groups[at], fold, pool.n_classes)
 
+    def part(self, at: np.ndarray) -> Known:
+        """Those at these positions, of the same classes."""
+        arrays = (values[at] for values in (self.places, self.indices, self.labels, self.groups, self.fold))
+        places, indices, labels, groups, fold = arrays
+        return Known(places, indices, labels, groups, fold, self.n_classes)
+
     def without(self, label: int) -> Known:
         """All classes but this one."""
-        on = self.labels != label
-        labels = self.labels[on] - (self.labels[on] > label)
-        return Known(self.places[on], self.indices[on], labels, self.groups[on], self.fold[on], self.n_classes - 1)
+        rest = self.part(np.flatnonzero(self.labels != label))
+        return replace(rest, labels=rest.labels - (rest.labels > label), n_classes=self.n_classes - 1)
 
     def usual(self, features: Tensor, energies: np.ndarray) -> Usual:
         """Of held-out photos; near copies of a photo (its group) do not count as its neighbours.
@@ -183,14 +189,16 @@ class Known:
 
     def remember(self, features: Tensor, usual: Usual) -> Learned:
         """What is kept with the model that these features are of, as its head normalises them."""
-        return Learned(unit(features.numpy()), self.indices, usual, self._strangers(features))
+        at = np.linspace(0, len(features) - 1, min(len(features), MOST_ASKED)).round().astype(int)
+        strangers = self.part(at)._strangers(features[at])
+        return Learned(unit(features.numpy()), self.indices, usual, strangers)
 
     def _strangers(self, features: Tensor) -> np.ndarray:
         """Strangeness of held-out photos to a ridge head and neighbours that know all classes but theirs."""
         if self.n_classes < 3:
             return np.zeros(0)
         found, n = [np.zeros(0)], min(self.n_classes, MOST_LEFT_OUT)
-        for label in np.linspace(0, self.n_classes - 1, n).round().astype(int):
+        for label in np.linspace(0, self.n_classes - 1, n).round().astype(int).tolist():
             others, asked = self.without(label), features[torch.from_numpy((self.labels == label) & (self.fold >= 0))]
             if (others.fold >= 0).any():
                 rows = features[torch.from_numpy(self.labels != label)]
@@ -200,7 +208,7 @@ class Known:
     def _strangeness_of(self, strange: Tensor, rows: Tensor) -> np.ndarray:
         """Of strange photos, to a ridge head on these photos, `rows` their features."""
         inside = Features((1, *rows.shape), lambda _, first, last: rows[first:last])
-        weights, options = np.ones(len(rows)), Options(["ridge"], [rows.shape[1]], [False])
+        weights, options = np.ones(len(rows)), Options(["ridge"], [rows.shape[1]], [False], l2=1.0)
         choice = crossval.choose(inside, self.labels, self.fold, weights, self.n_classes, options)
         *_, (weight, bias) = heads.fit(inside, self.labels, weights, self.n_classes, choice)
         learned = Learned(unit(rows.numpy()), self.indices, self.usual(rows, choice.energies), np.zeros(0))
