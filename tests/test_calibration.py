@@ -58,7 +58,7 @@ def test_every_photo_is_in_one_bin_and_few_photos_make_few_bins(n):
     labels, scores = scored(n, 1.0)
     found = calibration.bins(labels, np.exp(calibration.log_odds(scores)))
     assert sum(b.n for b in found) == n
-    assert len(found) <= max(1, min(15, n // 15))
+    assert len(found) <= max(1, min(15, n // 10))
     assert all(b.low - 1e-9 <= b.confidence <= b.high + 1e-9 and 0 <= b.accuracy <= 1 for b in found)
 
 

@@ -205,6 +205,11 @@ def test_fine_tuning_is_kept_only_if_clearly_more_validation_photos_are_right(ha
     else:
         torch.testing.assert_close(head_of(run), head_of(exact), rtol=1e-3, atol=1e-4)
         assert report["validation_accuracy"] == exact.report()["validation_accuracy"]
+    predictor = predict.load(run)
+    features, _ = predictor.outputs([hard.pixels(int(i)) for i in predictor.learned.indices[:3]])
+    indices, distances = predictor.learned.nearest(features.numpy(), 1)
+    assert indices[:, 0].tolist() == predictor.learned.indices[:3].tolist(), "kept features are those of this network"
+    assert distances[:, 0] == pytest.approx(np.zeros(3), abs=2e-3)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ TEMPERATURES = np.logspace(-2.5, 1.5, 81)
 N_BINS = 15
 ENOUGH = 300
 """Photos from which on bins are of equal width; fewer are put into bins of equal numbers, at least `A_BIN` each."""
-A_BIN = 15
+A_BIN = 10
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tlapp.ui.frame import QUIET
 
 OLD = "This run was made by an earlier version, which did not measure it. Train again to see it."
 LEVELS = (0.9, 0.8, 0.7, 0.5)
-SIDE, LEFT, TOP = 240, 52, 12
+SIDE, LEFT, TOP = 240, 64, 12
 _MEASURED = "how many of the photos of each class would be let in by a model that was not told of that class"
 
 
@@ -30,7 +30,7 @@ def build(pick: gr.Dropdown) -> Sure:
     low, high = (round(100 * part) for part in KEEP_RANGE)
     slider = gr.Slider(
         low, high, round(100 * KEEP), step=1, label="Photos of your classes to keep, %", visible=False,
-        elem_id="keep", info="The others are called none of these, here and by `tlapp predict`.",
+        elem_id="keep", buttons=[], info="The others are called none of these, here and by `tlapp predict`.",
     )  # fmt: skip
     cost = gr.HTML(elem_id="keep-cost")
 
