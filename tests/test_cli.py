@@ -466,8 +466,8 @@ def test_a_csv_holds_no_cell_that_a_spreadsheet_would_run(tlapp, own_run, tmp_pa
     assert rows[0] == ["file", "label", "probability", "unknown", "'=1+1", "'@sum", "error"]
     assert [row[0] for row in rows[1:]] == ["'+plus.png", r'a,b\n"c".png', "'=bad.png"]
     assert [row[1] for row in rows[1:]] == ["'@sum", "'=1+1", ""]
-    assert [sum(map(float, row[3:5])) for row in rows[1:3]] == pytest.approx([1, 1])
-    assert rows[3][2:] == ["", "", "", "'=bad.png is a text file, not a photo."]
+    assert [sum(map(float, row[4:6])) for row in rows[1:3]] == pytest.approx([1, 1])
+    assert rows[3][2:] == ["", "", "", "", "'=bad.png is a text file, not a photo."]
     assert not [cell for row in rows for cell in row if cell.startswith(FORMULAS)]
 
 

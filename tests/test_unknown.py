@@ -98,14 +98,31 @@ def test_the_line_keeps_the_part_it_promises():
     usual, others = known(), known(2000, seed=1)
     held_out = usual.strangeness(usual.distances, usual.energies)
     assert 0.95 <= (held_out <= 0.95).mean() <= 0.96
-    found = others and usual.strangeness(others.distances, others.energies)
+    found = usual.strangeness(others.distances, others.energies)
     assert (found <= 0.95).mean() == pytest.approx(0.95, abs=0.04)
-    assert (found.min(), found.max()) == (pytest.approx(0, abs=0.01), 1.0)
+    assert (found.min(), found.max()) == (pytest.approx(0, abs=0.01), pytest.approx(1, abs=0.01))
+
+
+def test_the_line_keeps_its_promise_of_new_photos_even_where_few_were_held_out():
+    kept = []
+    for seed in range(400):
+        usual, others = known(8, seed), known(50, 1000 + seed)
+        kept.append((usual.strangeness(others.distances, others.energies) <= 0.95).mean())
+    assert 0.9 < np.mean(kept) < 0.98
+
+
+def test_ever_stranger_photos_are_told_apart_beyond_the_strangest_known():
+    usual, far = known(), np.linspace(0.6, 2, 20)
+    assert (np.diff(usual.strangeness(far, np.zeros(20))) > 0).all()
 
 
 def test_a_single_held_out_photo_turns_nothing_usual_away():
     usual = Usual(np.array([0.3]), np.array([-2.0]))
-    assert usual.strangeness(np.array([0.3, 0.2, 0.9]), np.array([-2.0, -2.5, 0.0])).tolist() == [0.0, 0.0, 1.0]
+    assert usual.strangeness(np.array([0.3, 0.2, 0.9]), np.array([-2.0, -2.5, 0.0])).round(2).tolist() == [
+        0.0,
+        0.0,
+        1.0,
+    ]
 
 
 def test_costs_count_held_out_photos_and_strangers_at_every_line():

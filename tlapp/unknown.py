@@ -58,12 +58,21 @@ class Usual:
         return np.sort(self._score(self.distances, self.energies))
 
     def _score(self, distances: np.ndarray, energies: np.ndarray) -> np.ndarray:
-        pairs = ((distances, self.distances), (energies, self.energies))
-        return np.sum([(v - known.mean()) / max(float(known.std()), 1e-6) for v, known in pairs], axis=0)
+        total = np.zeros(len(distances))
+        for values, known in ((distances, self.distances), (energies, self.energies)):
+            total += (values - known.mean()) / max(float(known.std()), abs(float(known.mean())) / 20, 1e-6)
+        return total
 
     def strangeness(self, distances: np.ndarray, energies: np.ndarray) -> np.ndarray:
-        """The share of these photos that are less strange: float64 (photos,), 0 to 1."""
-        return np.searchsorted(self._sorted, self._score(distances, energies)) / len(self._sorted)
+        """The share of photos of the classes that are less strange: float64 (photos,), 0 to 1.
+
+        Counted among the held-out ones as if there were one more (so that a line keeps the part it promises of new
+        photos too: Vovk et al. 2005); beyond the strangest of them by an exponential tail.
+        """
+        known, scores = self._sorted, self._score(distances, energies)
+        beyond = np.maximum(scores - known[-1], 0) / max(float(known.std()), 1.0)
+        inside = np.searchsorted(known, scores) / (len(known) + 1)
+        return np.where(scores > known[-1], 1 - np.exp(-beyond) / (len(known) + 1), inside)
 
 
 @dataclass(frozen=True)
