@@ -12,18 +12,20 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     "errors", "tables", "events", "workspace", "tasks", "images", "intake", "layout", "labels", "looks", "photos",
     "dataset", "merge", "decisions", "additions", "shortcuts", "paper", "demo", "catalog", "settings", "plan",
-    "seeding", "augment|backbones", "speed", "features", "lbfgs", "heads", "crossval", "sampling", "pool",
-    "forecast", "audit", "optimizers", "train", "recipe", "estimate", "evaluate", "tune", "runs", "history",
-    "compare", "figures", "predict", "explain", "scoring", "fetching", "sitting", "jobs", "ui.pieces", "ui.frame",
-    "ui.scale", "ui.curve", "ui.guard", "ui.serve", "ui.drop", "ui.shelf", "ui.form", "ui.preview", "ui.weights",
-    "ui.tries", "ui.division", "ui.findings", "ui.audit", "ui.matrix", "ui.why", "ui.recall", "ui.overlay",
-    "ui.versus", "ui.history", "ui.answers", "ui.sheets", "ui.camera|ui.correct",
-    "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "terminal", "commands|run_commands", "cli",
+    "seeding", "augment|backbones", "speed", "features", "lbfgs", "calibration", "heads", "crossval", "sampling",
+    "pool", "unknown", "forecast", "audit", "optimizers", "train", "recipe", "told", "estimate", "evaluate", "tune",
+    "runs", "history", "compare", "figures", "predict", "explain", "scoring", "fetching", "sitting", "jobs",
+    "ui.pieces", "ui.frame", "ui.scale", "ui.curve", "ui.guard", "ui.serve", "ui.drop", "ui.shelf", "ui.form",
+    "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings", "ui.audit", "ui.matrix", "ui.why",
+    "ui.sure", "ui.recall", "ui.overlay", "ui.versus", "ui.history", "ui.answers", "ui.sheets",
+    "ui.camera|ui.correct", "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "terminal",
+    "commands|run_commands", "cli",
 ]  # fmt: skip
 RANK = {name: i for i, names in enumerate(ORDER) for name in names.split("|")}
 WITH_TORCH = {
     "seeding", "augment", "backbones", "speed", "features", "lbfgs", "heads", "crossval", "sampling", "pool",
-    "forecast", "audit", "optimizers", "train", "recipe", "estimate", "tune", "predict", "explain", "scoring",
+    "unknown", "forecast", "audit", "optimizers", "train", "recipe", "told", "estimate", "tune", "predict", "explain",
+    "scoring",
     "sitting",
 }  # fmt: skip
 HEAVY = {"torch", "torchvision", "timm", "safetensors", "sklearn"}

@@ -418,7 +418,8 @@ def test_predict_gives_every_class_its_probability(tlapp, here, how):
     assert [row["file"] for row in rows] == ["test/reds/000.png", "test/blues/001.png"]
     assert [row["label"] for row in rows] == ["reds", "blues"]
     for row in rows:
-        assert list(row) == ["file", "label", "probability", "probabilities"]
+        assert list(row) == ["file", "label", "probability", "probabilities", "unknown", "strangeness"]
+        assert row["unknown"] is (row["strangeness"] > 0.95)
         assert list(row["probabilities"]) == ["blues", "reds"]
         assert sum(row["probabilities"].values()) == pytest.approx(1)
         assert row["probability"] == row["probabilities"][row["label"]] == max(row["probabilities"].values())
@@ -463,11 +464,11 @@ def test_a_csv_holds_no_cell_that_a_spreadsheet_would_run(tlapp, own_run, tmp_pa
     code, _, _ = tlapp("predict", own_run.id, "+plus.png", 'a,b\n"c".png', "=bad.png", "--csv", "out.csv")
     rows = list(csv.reader(io.StringIO(Path("out.csv").read_bytes().decode(), newline="")))
     assert code == 1
-    assert rows[0] == ["file", "label", "probability", "'=1+1", "'@sum", "error"]
+    assert rows[0] == ["file", "label", "probability", "unknown", "'=1+1", "'@sum", "error"]
     assert [row[0] for row in rows[1:]] == ["'+plus.png", r'a,b\n"c".png', "'=bad.png"]
     assert [row[1] for row in rows[1:]] == ["'@sum", "'=1+1", ""]
-    assert [sum(map(float, row[3:5])) for row in rows[1:3]] == pytest.approx([1, 1])
-    assert rows[3][2:] == ["", "", "", "'=bad.png is a text file, not a photo."]
+    assert [sum(map(float, row[4:6])) for row in rows[1:3]] == pytest.approx([1, 1])
+    assert rows[3][2:] == ["", "", "", "", "'=bad.png is a text file, not a photo."]
     assert not [cell for row in rows for cell in row if cell.startswith(FORMULAS)]
 
 

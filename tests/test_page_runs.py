@@ -291,7 +291,7 @@ def test_dark_mode_is_dark_and_its_words_can_be_read(own_run, site, folder, know
     tab(site, "3 Results")
     site.locator("#score .tl-score").wait_for()
     assert luminance(site.evaluate("getComputedStyle(document.querySelector('gradio-app')).backgroundColor")) < 0.1
-    for selector in ("#score .tl-score", "#details .tl-table td", ".tl-confusion th", ".tl-hit"):
+    for selector in ("#score .tl-score", "#details .tl-table td", ".tl-confusion th", ".tl-hit", "#keep-cost p"):
         colour = site.locator(selector).first.evaluate("e => getComputedStyle(e).color")
         assert luminance(colour) > 0.3, selector
 
@@ -299,3 +299,21 @@ def test_dark_mode_is_dark_and_its_words_can_be_read(own_run, site, folder, know
 def luminance(colour):
     red, green, blue = (int(part) / 255 for part in re.findall(r"\d+", colour)[:3])
     return 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
+
+
+def test_the_line_for_strangers_says_what_it_costs_and_is_used_by_the_answers(site, own_run):
+    tab(site, "3 Results")
+    site.locator("#certainty .tl-reliability circle").first.wait_for()
+    cost = site.locator("#keep-cost")
+    cost.filter(has_text="Keeps 95 % of the photos of your classes (measured on held-out photos: 4 of 4)").wait_for()
+    slider = site.locator("#keep input[type=range]")
+    slider.fill("80")
+    cost.filter(has_text="Keeps 80 %").wait_for()
+    until(lambda: own_run.keep() == 0.8, 30)
+    tab(site, "4 Test")
+    site.locator("#try-test-photo").click()
+    site.locator("#answers .tl-prob").first.wait_for()
+    tab(site, "3 Results")
+    site.reload()
+    tab(site, "3 Results")
+    until(lambda: slider.input_value() == "80", 30)

@@ -14,7 +14,7 @@ import torch
 from conftest import SIDES, fill, quick, seal, watch
 from safetensors.torch import load
 
-from tlapp import backbones, catalog, dataset, features, jobs, predict, recipe, speed
+from tlapp import backbones, catalog, dataset, features, jobs, predict, recipe, speed, told
 from tlapp import events as records
 from tlapp import plan as plans
 from tlapp import pool as pools
@@ -205,6 +205,11 @@ def test_fine_tuning_is_kept_only_if_clearly_more_validation_photos_are_right(ha
     else:
         torch.testing.assert_close(head_of(run), head_of(exact), rtol=1e-3, atol=1e-4)
         assert report["validation_accuracy"] == exact.report()["validation_accuracy"]
+    predictor = predict.load(run)
+    features, _ = predictor.outputs([hard.pixels(int(i)) for i in predictor.learned.indices[:3]])
+    indices, distances = predictor.learned.nearest(features.numpy(), 1)
+    assert indices[:, 0].tolist() == predictor.learned.indices[:3].tolist(), "kept features are those of this network"
+    assert distances[:, 0] == pytest.approx(np.zeros(3), abs=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -390,8 +395,8 @@ def test_without_room_for_the_activations_no_fine_tuning_is_tried(hard, tries):
     [
         (recipe.train, {"solver": "auto", **LIGHT}),
         (recipe.train, {"solver": "exact"}),
-        (recipe.train_as_told, {"solver": "sgd", **LIGHT}),
-        (recipe.train_as_told, {"solver": "sgd", "frozen": LITE.block_names[:-1]}),
+        (told.train, {"solver": "sgd", **LIGHT}),
+        (told.train, {"solver": "sgd", "frozen": LITE.block_names[:-1]}),
     ],
     ids=["auto", "exact", "head", "fine-tune"],
 )
@@ -456,7 +461,7 @@ def test_plain_features_are_computed_once_for_a_dataset(hard, forwards):
     assert sum(forwards) == 0
     assert "reading the photos" not in stages(events)
     assert torch.equal(first.best["head.linear.weight"], again.best["head.linear.weight"])
-    train(hard, quick(hard, epochs=1), work=recipe.train_as_told)
+    train(hard, quick(hard, epochs=1), work=told.train)
     assert sum(forwards) == 16 + 4, "those of the run itself alone, its training and its validation photos"
 
 
@@ -502,7 +507,7 @@ def test_a_letterboxed_run_is_compared_with_a_letterboxed_instant_model(hard):
     """Two runs that differ in framing alone are not compared with one and the same model."""
     for framing in ("crop", "letterbox"):
         _, one, _ = train(hard, instant(hard, framing=framing))
-        _, other, _ = train(hard, quick(hard, epochs=1, framing=framing), work=recipe.train_as_told)
+        _, other, _ = train(hard, quick(hard, epochs=1, framing=framing), work=told.train)
         assert one.facts["compared"]["run"] == one.facts["compared"]["instant"]
         assert other.facts["compared"]["n"] == 4
         assert len(kept_files(hard)) == (1 if framing == "crop" else 2)
@@ -543,7 +548,7 @@ def test_a_cache_on_the_disk_gives_the_result_of_one_in_memory(hard, tries, solv
         make(self, n_draws, n_photos, shape, dtype, on_disk)
 
     monkeypatch.setattr(features.Store, "__init__", watched)
-    work = recipe.train_as_told if solver == "sgd" else recipe.train
+    work = told.train if solver == "sgd" else recipe.train
     results = []
     for cache_mb in (128, 0):
         used.clear()
@@ -598,7 +603,7 @@ def test_a_run_as_told_is_compared_with_the_instant_model_on_the_validation_phot
         return found
 
     monkeypatch.setattr(pools, "instant_right", known)
-    events, result, _ = train(hard, quick(hard, epochs=2), work=recipe.train_as_told)
+    events, result, _ = train(hard, quick(hard, epochs=2), work=told.train)
     assert stages(events)[0] == "reading the photos"
     best = of_kind(EpochFinished, events)[result.best_epoch - 1]
     assert result.facts["compared"] == {"n": 4, "run": round(4 * best.validation_accuracy), "instant": 3}

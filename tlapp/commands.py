@@ -245,7 +245,7 @@ def predict(options: argparse.Namespace) -> int:
     else:
         for answer in answers:
             if isinstance(answer, predict.Prediction):
-                print(f"{printable(answer.label)}  {answer.probability:.0%}  {printable(answer.file)}")
+                print(f"{_said(answer)}  {answer.probability:.0%}  {printable(answer.file)}")
     for answer in unreadable:
         terminal.refuse(f"{answer.file} {answer.reason}.")
     return 1 if unreadable else 0
@@ -263,10 +263,17 @@ def _photo_paths(names: list[str]) -> Iterator[Path]:
         yield from inside
 
 
+def _said(answer: Prediction) -> str:
+    label = printable(answer.label)
+    from tlapp.predict import NONE
+
+    return f"{NONE}, nearest is {label}" if answer.unknown else label
+
+
 def _answer_dict(answer: Prediction | Unreadable) -> dict[str, Any]:
     if hasattr(answer, "reason"):
         return {"file": answer.file, "error": f"{answer.file} {answer.reason}."}
-    return {name: getattr(answer, name) for name in ("file", "label", "probability", "probabilities")}
+    return dataclasses.asdict(answer)
 
 
 def evaluate(options: argparse.Namespace) -> int:

@@ -7,7 +7,6 @@ setting wins by telling classes apart, not by the scale of its scores. Knows no 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tlapp import calibration
 from tlapp.heads import ROWS_AT_ONCE, Choice, Features, mean_of, one_hot, solve
 from tlapp.lbfgs import minimise
 
@@ -25,7 +25,6 @@ TOO_MUCH = 2e11
 TOO_LARGE = 5e7
 """Logistic regression is left out of a free choice where its cross-validation would take more operations, or all rows
 more bytes."""
-_TEMPERATURES = torch.logspace(-2.5, 1.5, 81, dtype=torch.float64).tolist()
 
 
 @dataclass(frozen=True)
@@ -145,29 +144,16 @@ class _Trial:
 
     def _calibrated(self, head: str, width: int, mirror: bool, l2: float, scores: Tensor) -> Choice:
         """`scores`: float (photos, classes), of which those of held-out photos count."""
-        known, labels = scores[self.held].double(), torch.from_numpy(self.labels[self.held])
-        weights = self.weights[self.held].double()
-        doubt = 1 / (len(labels) + 2)
-
-        def log_odds_at(i: int) -> Tensor:
-            return torch.log_softmax(known / _TEMPERATURES[i], 1)
-
-        @functools.cache
-        def criterion_at(i: int) -> float:
-            log_odds = log_odds_at(i)
-            right = log_odds[torch.arange(len(labels)), labels]
-            return -float(weights @ ((1 - doubt) * right + doubt * log_odds.mean(1)) / weights.sum())
-
-        first, last = 0, len(_TEMPERATURES) - 1  # convex in 1 / temperature, so there is a single minimum
-        while first < last:
-            middle = (first + last) // 2
-            falls = criterion_at(middle) > criterion_at(middle + 1)
-            first, last = (middle + 1, last) if falls else (first, middle)
-        criterion, temperature, log_odds = criterion_at(first), _TEMPERATURES[first], log_odds_at(first)
-        loss = -float(weights @ log_odds[torch.arange(len(labels)), labels] / weights.sum())
+        known, labels = scores[self.held].double().numpy(), self.labels[self.held]
+        weights = self.weights[self.held].double().numpy()
+        temperature, criterion = calibration.fit(known, labels, weights)
+        log_odds = calibration.log_odds(known, temperature)
+        loss = -float(weights @ log_odds[np.arange(len(labels)), labels] / weights.sum())
         held_out = np.full((len(self.labels), self.n_classes), np.nan)
-        held_out[self.held] = log_odds.exp().numpy()
-        return Choice(head, width, mirror, l2, temperature, loss, criterion, held_out)
+        held_out[self.held] = np.exp(log_odds)
+        energies = np.full(len(self.labels), np.nan)
+        energies[self.held] = (log_odds - known / temperature)[:, 0]
+        return Choice(head, width, mirror, l2, temperature, loss, criterion, held_out, energies)
 
     def _all_rows(self) -> Tensor:
         """float32 (views, photos, d), centred; read once."""

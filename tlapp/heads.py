@@ -6,7 +6,7 @@ What is fitted, `crossval` has chosen. Knows no networks or files.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -44,7 +44,8 @@ class Features:
 class Choice:
     """A kind of head, and what it gave on held-out photos.
 
-    `held_out`: float64 (photos, classes), calibrated probabilities; NaN for photos that no fold holds out.
+    `held_out`: float64 (photos, classes), calibrated probabilities; `energies`: float64 (photos,), of the scores that
+    gave them (`unknown.energy`); both NaN for photos that no fold holds out.
     `loss`: their mean log loss in nats; `criterion`: the same on targets with a photo's worth of doubt, so that no
     setting seems perfect where all photos are told apart. Choices are made by it.
     """
@@ -57,6 +58,7 @@ class Choice:
     loss: float
     criterion: float
     held_out: np.ndarray
+    energies: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 def fit(

@@ -19,19 +19,28 @@ from tlapp import backbones, catalog, images, tables, tasks
 from tlapp.augment import Views
 from tlapp.errors import PictureError, RunError
 from tlapp.intake import read_file
-from tlapp.runs import Run
+from tlapp.runs import KEEP, Run
+from tlapp.unknown import Learned
 
 BATCH = 4
+NONE = "none of these"
+"""What is said of a photo of which no class may be right."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one photo; `probabilities` by class name, in the model's order, summing to 1."""
+    """The answer for one photo; `probabilities` by class name, in the model's order, summing to 1.
+
+    `strangeness`: the share of held-out photos of the classes that are less strange, 0 to 1; `unknown`: whether that
+    is more than the part of them to be kept, so that the photo is called "none of these". None of older runs.
+    """
 
     file: str
     label: str
     probability: float
     probabilities: dict[str, float]
+    unknown: bool | None = None
+    strangeness: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,29 +54,53 @@ class Unreadable:
 class Predictor:
     """A trained network that classifies photos, in float32. It takes the model over: BatchNorm layers are merged."""
 
-    def __init__(self, model: backbones.Classifier, views: Views, classes: tuple[str, ...]) -> None:
+    def __init__(
+        self, model: backbones.Classifier, views: Views, classes: tuple[str, ...],
+        learned: Learned | None = None, keep: float = KEEP,
+    ) -> None:  # fmt: skip
         self.model = model.eval().requires_grad_(False)
         for block in self.model.blocks.values():
             backbones.fold(block)
         self.views = views
         self.classes = classes
+        self.learned, self.keep = learned, keep
 
     def probabilities(self, photos: Sequence[np.ndarray]) -> np.ndarray:
         """uint8 (H, W, 3) RGB arrays as `images.load` gives → float64 (photos, classes), rows summing to 1."""
-        rows = []
-        device = self.model.head.linear.weight.device
+        return self.look(photos)[0]
+
+    def look(self, photos: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+        """As `probabilities`, with the strangeness of each photo: float64 (photos,); None of older runs."""
+        features, scores = self.outputs(photos)
+        known = self.learned
+        strangeness = known.strangeness(features.numpy(), scores.numpy()) if known else None
+        return scores.softmax(1).numpy(), strangeness
+
+    def outputs(self, photos: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features as the head normalises them, float32 (photos, features); scores, float64 (photos, classes)."""
+        model, head = self.model, self.model.head
+        features, scores = [torch.zeros(0, sum(head.widths))], [torch.zeros(0, len(self.classes)).double()]
         for first in range(0, len(photos), BATCH):
-            inputs = self.views.normalise([self.views.plain(p) for p in photos[first : first + BATCH]]).to(device)
+            plain = [self.views.plain(photo) for photo in photos[first : first + BATCH]]
+            inputs = self.views.normalise(plain).to(head.linear.weight.device)
             with torch.inference_mode():
-                scores = self.model(inputs)
-                if self.model.mirror:
-                    scores = (scores + self.model(inputs.flip(3))) / 2
-                rows.append(scores.double().softmax(1).cpu().numpy())
-        return np.concatenate(rows) if rows else np.zeros((0, len(self.classes)))
+                seen = head.normalise(model.run(inputs, 0, model.n_blocks))
+                found = head.linear(seen)
+                if model.mirror:
+                    found = (found + model(inputs.flip(3))) / 2
+                features.append(seen.cpu())
+                scores.append(found.double().cpu())
+        return torch.cat(features), torch.cat(scores)
 
     def predict(self, photo: np.ndarray, file: str = "") -> Prediction:
         """Classify one picture that is already decoded by `images.load`."""
-        return self.answer(file, self.probabilities([photo])[0])
+        return self.predict_all([(file, photo)])[0]
+
+    def predict_all(self, photos: Sequence[tuple[str, np.ndarray]]) -> list[Prediction]:
+        """Classify pictures, each with the name of its file."""
+        rows, strange = self.look([photo for _, photo in photos])
+        values = [None] * len(rows) if strange is None else strange.tolist()
+        return [self.answer(file, row, v) for (file, _), row, v in zip(photos, rows, values, strict=True)]
 
     def predict_files(
         self, paths: Iterable[Path], seen: Callable[[Path, np.ndarray], object] = lambda path, photo: None
@@ -82,22 +115,18 @@ class Predictor:
                 seen(path, photo)
                 waiting.append((str(path), photo))
             if len(waiting) == BATCH or not isinstance(photo, np.ndarray):
-                yield from self._answers(waiting)
+                yield from self.predict_all(waiting)
                 waiting = []
             if not isinstance(photo, np.ndarray):
                 yield Unreadable(str(path), photo)
-        yield from self._answers(waiting)
+        yield from self.predict_all(waiting)
 
-    def _answers(self, photos: list[tuple[str, np.ndarray]]) -> Iterator[Prediction]:
-        rows = self.probabilities([photo for _, photo in photos])
-        for (file, _), row in zip(photos, rows, strict=True):
-            yield self.answer(file, row)
-
-    def answer(self, file: str, probabilities: np.ndarray) -> Prediction:
-        """One row of `probabilities` in words."""
+    def answer(self, file: str, probabilities: np.ndarray, strangeness: float | None = None) -> Prediction:
+        """One row of `look` in words."""
         best = int(probabilities.argmax())
         by_name = {name: float(p) for name, p in zip(self.classes, probabilities, strict=True)}
-        return Prediction(file, self.classes[best], float(probabilities[best]), by_name)
+        unknown = None if strangeness is None else strangeness > self.keep
+        return Prediction(file, self.classes[best], float(probabilities[best]), by_name, unknown, strangeness)
 
 
 def _decode(path: Path) -> np.ndarray | str:
@@ -110,14 +139,14 @@ def _decode(path: Path) -> np.ndarray | str:
 
 def to_csv(answers: Iterable[Prediction | Unreadable], classes: tuple[str, ...]) -> str:
     """A table with one row a photo."""
-    rows: list[list[object]] = [["file", "label", "probability", *classes, "error"]]
+    rows: list[list[object]] = [["file", "label", "probability", "unknown", *classes, "error"]]
     for answer in answers:
         if isinstance(answer, Unreadable):
-            blank = [""] * (2 + len(classes))
+            blank = [""] * (3 + len(classes))
             rows.append([answer.file, *blank, f"{answer.file} {answer.reason}."])
         else:
             shares = [answer.probabilities[name] for name in classes]
-            rows.append([answer.file, answer.label, answer.probability, *shares, ""])
+            rows.append([answer.file, answer.label, answer.probability, NONE if answer.unknown else "", *shares, ""])
     return tables.to_csv(rows)
 
 
@@ -136,7 +165,20 @@ def load(run: Run) -> Predictor:
         raise RunError(f"The model of run {run.id} does not fit its plan. Train again.") from error
     if made_for != list(classes):
         raise RunError(f"The model of run {run.id} does not fit its plan: it was made for other classes. Train again.")
-    return Predictor(model.to(memory_format=torch.channels_last), Views.of(plan), classes)
+    model = model.to(memory_format=torch.channels_last)
+    return Predictor(model, Views.of(plan), classes, _learned(run, sum(model.head.widths)), run.keep())
+
+
+def _learned(run: Run, width: int) -> Learned | None:
+    """What tells strangers to the run, if it has that."""
+    data = run.learned()
+    try:
+        found = None if data is None else Learned.from_bytes(data)
+    except ValueError as error:
+        raise RunError(f"What tells strangers to run {run.id} cannot be read. Train again.") from error
+    if found is not None and found.features.shape[1] != width:
+        raise RunError(f"What tells strangers to run {run.id} does not fit its model. Train again.")
+    return found
 
 
 def _recorded(model: bytes) -> dict[str, str]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tlapp import heads
+from tlapp import heads, unknown
 from tlapp import plan as plans
 from tlapp import pool as pools
 from tlapp import train as training
@@ -27,13 +27,14 @@ from tlapp.crossval import Options
 from tlapp.dataset import Dataset
 from tlapp.errors import TrainingDiverged
 from tlapp.events import EpochFinished, Event, Judged, Progress, Trying
-from tlapp.features import MIRRORED, CachePlan, Photos, Source, Stopped, Store, cache, deepen, draws, plan_cache
+from tlapp.features import MIRRORED, CachePlan, Source, Stopped, Store, cache, deepen, draws, plan_cache
 from tlapp.heads import Choice
 from tlapp.photos import Split
 from tlapp.plan import Plan
 from tlapp.pool import Cached, Pool
 from tlapp.speed import Frozen, quickest
 from tlapp.train import Phase, ShouldStop, TrainState
+from tlapp.unknown import Learned
 
 
 @dataclass
@@ -42,7 +43,8 @@ class Result:
 
     `best`: `Classifier.learned()` to restore, empty while there is nothing; `several`, `mirror`: of the model that
     these fit. `accuracy`: on `n` validation photos or those of held-out folds; `cross_validated`: of a head on `n`
-    photos, held out again and again (`Pool.cross_validated`). `facts`: what the report adds.
+    photos, held out again and again (`Pool.cross_validated`). `temperature`: what the scores were divided by, on the
+    photos of `accuracy`. `learned`: what tells strangers; None while unknown. `facts`: what the report adds.
     """
 
     best: dict[str, Tensor] = field(default_factory=dict)
@@ -53,6 +55,8 @@ class Result:
     cross_validated: float | None = None
     several: bool = False
     mirror: bool = False
+    temperature: float = 1.0
+    learned: Learned | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -81,35 +85,6 @@ def train(
             yield from _fine_tune(model, pool, tail, fitted, plan, should_stop, state, result)
     except Stopped:
         state.stopped = True
-
-
-def train_as_told(
-    model: Classifier,
-    dataset: Dataset,
-    split: Split,
-    views: Views,
-    plan: Plan,
-    should_stop: ShouldStop,
-    state: TrainState,
-    result: Result,
-) -> Iterator[Event]:
-    """Train what is unfrozen by gradient descent, as `train.train` does, and see how the instant model compares."""
-    facts: dict[str, Any] = {"fine_tuned": bool(plan.learning)}
-    state.stopped = False
-    try:
-        pool = Pool(dataset, split, views, plan)
-        cached = yield from pools.plain_cached(model, pool, plan, should_stop)
-        instant = pools.instant_right(pool, cached, should_stop)[pool.is_validation]
-        sides = [Photos(dataset, indices, views, plan.seed) for indices in (split.train, split.validation)]
-        yield from training.train(model, sides[0], sides[1], plan, should_stop, state)
-        n_right = round(state.best_accuracy * len(instant))
-        facts["compared"] = {"n": len(instant), "run": n_right, "instant": int(instant.sum())}
-    except Stopped:
-        state.stopped = True
-    finally:
-        result.best, result.best_epoch, result.epochs = state.best, state.best_epoch, state.epoch
-        result.n = len(split.validation)
-        result.accuracy, result.mirror, result.facts = state.best_accuracy, plan.mirror == "on", facts
 
 
 def cache_plan(entry: Backbone, plan: Plan, n_train: int, n_validation: int, size: int) -> tuple[int, CachePlan]:
@@ -184,7 +159,11 @@ def _fit(
     result.accuracy, result.n = float(right[known].mean()), int(known.sum())
     result.cross_validated = pool.cross_validated(features, choice, should_stop)
     result.best, result.best_epoch, result.epochs = model.learned(), n_steps, n_steps
-    result.several, result.mirror = model.several, choice.mirror
+    result.several, result.mirror, result.temperature = model.several, choice.mirror, choice.temperature
+    remembered = unknown.Known.of(pool, known)
+    plain = cached.of(remembered.places, 1).all()[:, -choice.width :]
+    usual = remembered.usual(plain, choice.energies[remembered.places])
+    result.learned = remembered.remember(plain, usual)
     result.facts = {
         "head": choice.head, "depth": "several" if model.several else "last", "mirror": choice.mirror, "l2": choice.l2,
         "fine_tuned": False, "held_out_loss": choice.loss, "compared": pools.comparison(right[known], instant[known]),
@@ -283,6 +262,10 @@ def _fine_tune(
         right = training.judge(model, sources[1], tuning.batch_size, should_stop)[1].numpy()
         judged = dataclasses.replace(judged, kept=_is_clearly_better(right, before), after=float(right.mean()))
         if judged.kept:
+            judge = unknown.Judge(
+                model, start, lambda places, draw: tail.get(draw, places), pool, pool.is_validation, plan.precision
+            )
+            temperature, usual = judge.calibrate(plan.mirror == "on")
             model.restore(pristine)
             source = Source(pool.photos, start, tail)
             yield from training.repeat(model, source, tuning, phase, state.best_epoch, should_stop)
@@ -290,6 +273,8 @@ def _fine_tune(
         judged = dataclasses.replace(judged, kept=False, after=None, diverged=True)
     yield judged
     if judged.kept:
+        unknown.sharpen(model, temperature)
+        result.temperature, result.learned = temperature, judge.known.remember(judge.features(), usual)
         result.best, result.best_epoch = model.learned(), offset + state.best_epoch
         result.accuracy, result.n, result.cross_validated = float(right.mean()), len(right), None
         compared = pools.comparison(right, fitted.instant[outside])

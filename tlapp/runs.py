@@ -8,7 +8,9 @@
         last.state                  where the training stands, with the best epoch; removed when the run ends for good
         best-12.state               the best weights so far, those of epoch 12, what learned alone; removed with it
         model-3f0c….safetensors     the whole network as delivered, named by the first 12 digits of its SHA-256
-        report.json                 scores and every test photo's prediction, with the model's SHA-256
+        learned-9a41….safetensors   the features of the photos learned from, named in the same way
+        keep.json                   the part of known photos that the person wants answered, once they have said so
+        report.json                 scores and every test photo's prediction, with the SHA-256 of both
         lock                        held by the living process that works on the run
         stop                        there while somebody asks the run to stop
         about.json                  the name and the note that the person gave it, which `history` reads and writes
@@ -41,6 +43,7 @@ from tlapp.plan import Plan
 
 SCHEMA = 1
 TRASH = ".trash"
+KEEP, KEEP_RANGE = 0.95, (0.8, 0.99)
 _ID = re.compile(r"(\d{4,})-[a-z0-9]{6}")
 
 
@@ -162,22 +165,27 @@ class Run:
             raise RunError(f"The saved state of run {self.id} is damaged ({path}). Train again.")
         return data[64:]
 
-    def deliver(self, model: bytes, report: dict[str, Any]) -> None:
-        """Save the finished model, then its report, which carries the model's SHA-256; then remove earlier models.
+    def deliver(self, model: bytes, report: dict[str, Any], learned: bytes = b"") -> None:
+        """Save the finished model and what it learned from, then the report with the SHA-256 of both; then remove
+        earlier ones.
 
-        Cut off anywhere, the report and the model that it means are both the earlier ones or both the new ones.
+        Cut off anywhere, the report and the files that it means are all the earlier ones or all the new ones.
         """
-        digest = hashlib.sha256(model).hexdigest()
-        path = self._model_path(digest)
-        workspace.write_atomic(path, model)
-        text = json.dumps({"schema": SCHEMA, **report, "model_sha256": digest}, indent=1)
+        digests, paths = {}, []
+        for name, content in (("model", model), ("learned", learned)):
+            if content:
+                digests[f"{name}_sha256"] = digest = hashlib.sha256(content).hexdigest()
+                paths.append(self._path(name, digest))
+                workspace.write_atomic(paths[-1], content)
+        kept = {name: value for name, value in report.items() if name != "learned_sha256"}
+        text = json.dumps({"schema": SCHEMA, **kept, **digests}, indent=1)
         workspace.write_atomic(self.path / "report.json", text.encode("ascii"))
-        for other in self.path.glob("model-*.safetensors"):
-            if other != path:
+        for other in [*self.path.glob("model-*.safetensors"), *self.path.glob("learned-*.safetensors")]:
+            if other not in paths:
                 other.unlink(missing_ok=True)
 
-    def _model_path(self, digest: str) -> Path:
-        return self.path / f"model-{digest[:12]}.safetensors"
+    def _path(self, name: str, digest: str) -> Path:
+        return self.path / f"{name}-{digest[:12]}.safetensors"
 
     def has_model(self) -> bool:
         """Whether it can predict."""
@@ -185,14 +193,36 @@ class Run:
 
     def model(self) -> bytes:
         """The delivered network as safetensors bytes, its hash checked. Raises RunError."""
-        digest = str(self.report().get("model_sha256"))
+        return self._checked("model", str(self.report().get("model_sha256")))
+
+    def learned(self) -> bytes | None:
+        """The features of the photos it learned from, their hash checked; None of an older run. Raises RunError."""
+        digest = self.report().get("learned_sha256")
+        return None if digest is None else self._checked("learned", str(digest))
+
+    def _checked(self, name: str, digest: str) -> bytes:
+        what = {"model": "The model of run", "learned": "What tells strangers to run"}[name]
         try:
-            data = self._model_path(digest).read_bytes()
+            data = self._path(name, digest).read_bytes()
         except (OSError, ValueError) as error:
-            raise RunError(f"The model of run {self.id} cannot be read. Train again.") from error
+            raise RunError(f"{what} {self.id} cannot be read. Train again.") from error
         if hashlib.sha256(data).hexdigest() != digest:
-            raise RunError(f"The model of run {self.id} is damaged: its bytes changed since it was saved. Train again.")
+            raise RunError(f"{what} {self.id} is damaged: its bytes changed since it was saved. Train again.")
         return data
+
+    def keep(self) -> float:
+        """The part of known photos to answer, 0.8 to 0.99; the others are called "none of these"."""
+        try:
+            kept = float(json.loads((self.path / "keep.json").read_bytes())["keep"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return KEEP
+        return kept if KEEP_RANGE[0] <= kept <= KEEP_RANGE[1] else KEEP
+
+    def set_keep(self, part: float) -> None:
+        """Use this part from now on, on the page and the command line. Raises ValueError out of `KEEP_RANGE`."""
+        if not KEEP_RANGE[0] <= part <= KEEP_RANGE[1]:
+            raise ValueError(f"{part} is not from {KEEP_RANGE[0]} to {KEEP_RANGE[1]}")
+        workspace.write_atomic(self.path / "keep.json", json.dumps({"keep": part}).encode("ascii"))
 
     def report(self) -> dict[str, Any]:
         """report.json. Raises RunError if the run has no model yet."""

@@ -24,13 +24,21 @@ Report = Callable[[int, int], None]
 
 def classify(predictor: Predictor, dataset: Dataset, indices: np.ndarray, report: Report | None = None) -> np.ndarray:
     """Class probabilities of these photos: float64 (photos, classes)."""
-    rows = [np.zeros((0, len(predictor.classes)))]
+    return look(predictor, dataset, indices, report)[0]
+
+
+def look(
+    predictor: Predictor, dataset: Dataset, indices: np.ndarray, report: Report | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """As `classify`, with the strangeness of each photo: float64 (photos,); None where the model cannot tell."""
+    rows = [predictor.look([])]
     for first in range(0, len(indices), BATCH):
         part = indices[first : first + BATCH]
-        rows.append(predictor.probabilities([dataset.pixels(int(i)) for i in part]))
+        rows.append(predictor.look([dataset.pixels(int(i)) for i in part]))
         if report:
             report(first + len(part), len(indices))
-    return np.concatenate(rows)
+    strange = [found for _, found in rows if found is not None]
+    return np.concatenate([found for found, _ in rows]), np.concatenate(strange) if strange else None
 
 
 def evaluate_run(run: Run, folder: Path | None = None, report: Report | None = None) -> dict[str, Any]:

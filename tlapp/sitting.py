@@ -11,7 +11,7 @@ import time
 import torch
 from safetensors.torch import load, save
 
-from tlapp import backbones, catalog, evaluate, features, recipe, scoring, speed
+from tlapp import backbones, calibration, catalog, evaluate, features, recipe, scoring, speed, told
 from tlapp import dataset as datasets
 from tlapp.augment import Views
 from tlapp.backbones import Classifier
@@ -43,7 +43,7 @@ def train_run(run: Run) -> None:
     if state.epoch:
         run.append(Resumed(state.epoch))
     spent, saved = _seconds_before(run), state.epoch
-    work = recipe.train if plan.solver != "sgd" else recipe.train_as_told
+    work = recipe.train if plan.solver != "sgd" else told.train
     try:
         for event in work(model, dataset, split, views, plan, run.stop_asked, state, result):
             if state.epoch > saved:
@@ -87,20 +87,20 @@ def _deliver(
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     recorded = {"classes": json.dumps(dataset.classes), "depth": "several" if model.several else "last"}
     recorded["mirror"] = "on" if model.mirror else "off"
-    predictor = Predictor(model, views, dataset.classes)  # which merges layers for speed
+    predictor = Predictor(model, views, dataset.classes, result.learned)  # which merges layers for speed
 
     def report_progress(done: int, total: int) -> None:
         run.append(Progress("scoring test photos", done, total))
 
-    probabilities = scoring.classify(predictor, dataset, split.test, report_progress)
+    probabilities, strange = scoring.look(predictor, dataset, split.test, report_progress)
     labels = dataset.labels[split.test]
     photos = []
-    for index, row in zip(split.test, probabilities, strict=True):
+    for place, (index, row) in enumerate(zip(split.test, probabilities, strict=True)):
         photo = dataset.photos[int(index)]
-        answer = predictor.answer(photo.name, row)
+        answer = predictor.answer(photo.name, row, None if strange is None else float(strange[place]))
         photos.append({
             "file": photo.name, "side": "test", "class": dataset.classes[photo.label],
-            "label": answer.label, "probability": answer.probability,
+            "label": answer.label, "probability": answer.probability, "strangeness": answer.strangeness,
         })  # fmt: skip
     scores = evaluate.score(labels, probabilities)
     report = {
@@ -110,6 +110,8 @@ def _deliver(
         "best_epoch": result.best_epoch,
         "epochs": result.epochs,
         **result.facts,
+        "calibration": calibration.measure(labels, probabilities, result.temperature),
+        **({"unknown": result.learned.costs()} if result.learned else {}),
         "seconds": seconds,
         "n_train": len(split.train),
         "n_validation": len(split.validation),
@@ -119,7 +121,8 @@ def _deliver(
     if result.cross_validated is not None:
         n_right = int(scores.confusion.trace())
         report["cross_validated"] = evaluate.cross_validated(result.cross_validated, result.n, n_right, len(labels))
-    run.deliver(_in_order(save(tensors, metadata=recorded)), report)
+    learned = result.learned.to_bytes() if result.learned else b""
+    run.deliver(_in_order(save(tensors, metadata=recorded)), report, learned)
 
 
 def _in_order(model: bytes) -> bytes:

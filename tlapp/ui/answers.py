@@ -83,6 +83,8 @@ def _bars(answer: Prediction) -> str:
 
 
 def _said(answer: Prediction) -> str:
+    if answer.unknown:
+        return f"None of these, perhaps: nearest is {pieces.text(answer.label)}"
     if answer.probability < UNSURE:
         return f"Not sure: perhaps {pieces.text(answer.label)}"
     return pieces.text(answer.label)

@@ -13,7 +13,7 @@ from tlapp import evaluate, figures, tables
 from tlapp.errors import RunError
 from tlapp.plan import Plan
 from tlapp.runs import Run
-from tlapp.ui import history, matrix, pieces, shelf, why
+from tlapp.ui import history, matrix, pieces, shelf, sure, why
 from tlapp.ui.curve import curve
 from tlapp.ui.frame import QUIET, Mine, Tab, choices, listed
 from tlapp.ui.serve import uploads_folder
@@ -30,19 +30,24 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
     score = gr.HTML(NOTHING, elem_id="score")
     counts = gr.HTML(elem_id="counts", js_on_load=matrix.PICK)
     cell = gr.HTML(elem_id="cell", js_on_load=matrix.PICK)
-    details = gr.HTML(elem_id="details", js_on_load=matrix.PICK)
+    details = gr.HTML(elem_id="details")
+    certain = sure.build(pick)
+    rest = gr.HTML(elem_id="rest", js_on_load=matrix.PICK)
     with gr.Row(elem_id="downloads"):
         make = gr.Button("Make files to download", size="sm", visible=False, min_width=180, elem_id="make-files")
         files = [gr.DownloadButton(label, size="sm", visible=False, min_width=120) for label in FILES]
     every = history.build(pick)
-    shown = [score, counts, cell, details, make, *files]
+    shown = [score, counts, cell, details, *certain.parts, rest, make, *files]
 
     @pieces.guarded
     def show(name: str | None) -> list[Any]:
         run, hidden = shelf.run(name), [gr.DownloadButton(visible=False)] * len(files)
         if run is None:
-            return [NOTHING, "", "", "", gr.Button(visible=False), *hidden]
-        return [_score(run), matrix.confusion(run.report()), "", _details(run), gr.Button(visible=True), *hidden]
+            return [NOTHING, "", "", "", *certain.show(None), "", gr.Button(visible=False), *hidden]
+        matrix_and_cell = [matrix.confusion(run.report()), ""]
+        by_class = pieces.section("Class by class", _per_class(run.report(), list(run.classes)))
+        parts = [_score(run), *matrix_and_cell, by_class, *certain.show(run), _rest(run)]
+        return [*parts, gr.Button(visible=True), *hidden]
 
     @pieces.guarded
     def show_cell(name: str | None, event: gr.EventData) -> str:
@@ -75,7 +80,7 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
 
     every.refresh.after(pick.input(show, pick, shown, **QUIET))
     counts.select(show_cell, pick, cell, **QUIET).then(None, js=TO_CELL)
-    for photos in (cell, details):
+    for photos in (cell, rest):
         why.open_after(photos.select(show_why, pick, dialog, **QUIET))
     make.click(make_files, pick, files, queue=False)
     every.chose.then(take_chosen, every.chosen, pick, **QUIET).then(show, pick, shown, **QUIET)
@@ -120,12 +125,10 @@ def _chosen_by(report: dict[str, Any]) -> str:
     return f"A {report['head']} head on {seen}{twice}. On {n} photos, each held out while the head was chosen: {best}."
 
 
-def _details(run: Run) -> str:
-    report, classes = run.report(), list(run.classes)
+def _rest(run: Run) -> str:
     record = shelf.record(run)
     return (
-        pieces.section("Class by class", _per_class(report, classes))
-        + matrix.wrong(run)
+        matrix.wrong(run)
         + pieces.section("Curves", curve(record.epochs, record.n_epochs, record.delivered) + _became(record))
         + pieces.section("Settings", _settings(run.plan, run.header()["source"]))
     )

@@ -178,11 +178,11 @@ def makes_instant() -> bool:
 def predictor(run: Run) -> Predictor:
     """The run's model, kept loaded. Raises RunError."""
     run.report()  # says in a sentence if there is none
-    return _predictor(run, (run.path / "report.json").stat().st_mtime_ns)
+    return _predictor(run, (run.path / "report.json").stat().st_mtime_ns, run.keep())
 
 
 @functools.lru_cache(maxsize=2)
-def _predictor(run: Run, _written: int) -> Predictor:
+def _predictor(run: Run, _written: int, _keep: float) -> Predictor:
     from tlapp import predict
 
     return predict.load(run)
