@@ -42,7 +42,7 @@ def test_a_sheet_keeps_its_file_until_it_is_forgotten_and_the_oldest_goes_first(
     assert sheets.get(made[0][0]) is None
     assert [file.exists() for file in files] == [False] + [True] * sheets.KEPT
     csv = made[1][1].csv()
-    assert csv.read_text().startswith("file,label,probability,blues,reds,error")
+    assert csv.read_text().startswith("file,label,probability,unknown,blues,reds,error")
     for name, _ in made:
         sheets.forget(name)
     assert not any(file.exists() for file in [*files, csv])

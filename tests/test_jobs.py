@@ -66,6 +66,7 @@ def test_a_run_tells_its_events_in_order_and_leaves_a_model(trained):
         "reading the photos",
         "caching training views",
         "caching validation photos",
+        "calibrating",
         "scoring test photos",
     ]
     assert kinds(events)[0] is RunStarted

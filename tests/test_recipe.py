@@ -140,7 +140,7 @@ def test_an_instant_run_has_one_epoch_and_is_the_same_every_time(tmp_path):
         assert not of_kind(Trying, events)
     report = runs[0].report()
     assert (report["head"], report["mirror"], report["fine_tuned"]) == ("ridge", False, False)
-    assert report["compared"] == {"n": 4, "run": 4, "instant": 4}
+    assert report["compared"] == {"n": 4, "run": 4, "instant": 4, "differ": 0}
     assert outcome(runs[0]) == outcome(runs[1])
 
 
