@@ -77,6 +77,7 @@ def test_a_run_tells_its_events_in_order_and_leaves_a_model(trained):
     assert trained.run.has_model()
     assert sorted(os.listdir(trained.run.path)) == [
         "events.jsonl",
+        next(path.name for path in trained.run.path.glob("learned-*.safetensors")),
         "lock",
         model_file(trained.run).name,
         "plan.json",

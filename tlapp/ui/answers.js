@@ -27,6 +27,7 @@ element.addEventListener('click', (event) => {
   const head = event.target.closest('th[aria-sort] button'), wrong = event.target.closest('.tl-wrong');
   if (head) sort(head.parentNode);
   else if (wrong) open(wrong);
+  else if (event.target.closest('[data-why]')) trigger('select', { pick: event.target.closest('[data-why]').dataset.why });
 });
 
 element.addEventListener('change', (event) => {

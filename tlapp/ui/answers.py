@@ -23,10 +23,13 @@ SCRIPT = Path(__file__).with_name("answers.js").read_text(encoding="utf-8")
 _COLUMNS = ("Photo", "Class", "How sure", "File")
 
 
-def one(answer: Prediction, source: str, run: str, truth: str = "", classes: Sequence[str] = ()) -> str:
-    """One photo beside its answer, run `run`'s; with `classes`, the right one can be picked."""
+def one(answer: Prediction, source: str, run: str, truth: str = "", classes: Sequence[str] = (), why: str = "0") -> str:
+    """One photo beside its answer, run `run`'s; with `classes`, the right one can be picked. `why`: what the button
+    that asks for reasons hands on.
+    """
     notes = [truth, f"{answer.file} · run {run} answers"]
     below = "".join(f'<p class="tl-file">{pieces.text(note)}</p>' for note in notes if note)
+    below += f'<button type="button" class="tl-ask-why" data-why="{pieces.text(why)}">Why this answer?</button>'
     if classes:
         below += f'<label class="tl-correct">Wrong? The right class is {_right_class(classes, 0)}</label>'
     return _big(answer, pieces.picture(source, f"{answer.file}, called {answer.label}"), below)
@@ -99,7 +102,10 @@ def _bar(name: str, share: float) -> str:
 
 def _row(number: int, answer: Prediction, source: str) -> str:
     file = pieces.text(answer.file)
-    photo = f'<img src="{source}" alt="{pieces.text(f"{answer.file}, called {answer.label}")}">'
+    photo = (
+        f'<button type="button" class="tl-photo-why" data-why="{number}" title="Why this answer?">'
+        f'<img src="{source}" alt="{pieces.text(f"{answer.file}, called {answer.label}: why?")}"></button>'
+    )
     correct = f'<button type="button" class="tl-wrong" aria-label="Pick the right class of {file}">Correct</button>'
     return (
         f'<tr data-row="{number}"><td data-key="{number}">{photo}</td>'

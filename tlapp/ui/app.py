@@ -77,7 +77,7 @@ def build_app() -> gr.Blocks:
                 results_tab = results.build(browser, dialog)
             with gr.Tab("4 Test", id="test") as test_title:
                 tops.append(top("test"))
-                test_tab = test.build(browser)
+                test_tab = test.build(browser, dialog)
 
         tell_tops = Step(_tops, [browser.dataset, browser.run], [part for one in tops for part in one])
         recalls = _wire_recall(browser, tabs, data_tab, train_tab, results_tab)

@@ -153,7 +153,8 @@ def _per_class(report: dict[str, Any], classes: list[str]) -> str:
 def _share(scores: dict[str, Any], key: str) -> str:
     """A share with its interval: "92 % (74–98)"; of reports of an earlier version without."""
     low, high = (round(100 * end) for end in scores.get(f"{key}_interval", (0, 0)))
-    return pieces.percent(scores[key]) + (f" ({low}–{high})" if high else "")
+    share = pieces.percent(scores[key]).replace(" ", "\u00a0")  # the cells of a phone are narrow
+    return share + (f" ({low}\u2060–\u2060{high})" if high else "")
 
 
 def _why(run: Run, number: str) -> str:

@@ -9,22 +9,25 @@ from typing import Any
 
 import gradio as gr
 
+from tlapp import images
 from tlapp.errors import RunError, printable
+from tlapp.intake import read_file
 from tlapp.runs import Run
 from tlapp.tasks import Report, Task
-from tlapp.ui import answers, correct, pieces, sheets, shelf
+from tlapp.ui import answers, correct, pieces, sheets, shelf, why
 from tlapp.ui.camera import live_view
 from tlapp.ui.drop import PHOTOS, drop_zone
 from tlapp.ui.frame import QUIET, Mine, Tab, Waiting, choices, listed
 from tlapp.ui.sheets import Sheet
 from tlapp.ui.shelf import Model
 
+TEST_PHOTO = "photo "
 EMPTY = "No answer yet. Drop a photo above, paste one, or take one with the camera."
 _looking = Waiting("Looking was cancelled; the answers are those of before.")
 
 
-def build(mine: Mine) -> Tab:
-    """Lay the tab out; its refreshes list the models, as `choices` says."""
+def build(mine: Mine, dialog: gr.HTML) -> Tab:
+    """Lay the tab out; its refreshes list the models, as `choices` says. `dialog`: that of `why`."""
     pick = gr.Dropdown([], label="Model that answers", elem_id="pick-model", interactive=True)
     zone = drop_zone("photos", PHOTOS)
     unseen = gr.Button("Try one of the test photos", interactive=False, elem_id="try-test-photo")
@@ -105,6 +108,11 @@ def build(mine: Mine) -> Tab:
         said = f"These answers are run {found.run.id}'s; another model is chosen by now." if found and is_old else ""
         return [name or "", pieces.notice("warn", said), gr.Button(visible=is_old)]
 
+    @pieces.guarded
+    def show_why(name: str | None, kept: str, event: gr.EventData) -> str:
+        return _why(shelf.answering(name), sheets.get(kept), str(event.pick))
+
+    why.open_after(shown.select(show_why, [pick, sheet], dialog, **QUIET))
     outputs = [shown, sheet, download, old, again, panel.tally, panel.add]
     follows = [progress, cancel, *outputs]
     zone.upload(from_zone, [zone, pick, sheet, mine.dataset], follows, show_progress="hidden")
@@ -136,4 +144,21 @@ def _try_test_photo(run: Run) -> str:
     photo = found.photos[index]
     answer = shelf.predictor(run).predict(found.pixels(index), photo.name)
     truth = f"A test photo of {found.classes[photo.label]}; it took no part in the training."
-    return answers.one(answer, shelf.data_uri(found.pixels(index)), run.id, truth)
+    return answers.one(answer, shelf.data_uri(found.pixels(index)), run.id, truth, why=f"{TEST_PHOTO}{index}")
+
+
+def _why(run: Run, sheet: Sheet | None, pick: str) -> str:
+    """The dialog on an answer: of the sheet by its row, or on a test photo of the run."""
+    number = pick.removeprefix(TEST_PHOTO)
+    if not number.isdecimal():
+        raise RunError("There is no such answer. Ask again.")
+    if pick.startswith(TEST_PHOTO):
+        found = shelf.dataset_of(run)
+        if found is None or int(number) >= len(found.photos):
+            raise RunError("The photos of this run are gone from the workspace. Drop a photo instead.")
+        photo = found.photos[int(number)]
+        return why.dialog(run, found.pixels(int(number)), photo.name, found.classes[photo.label])
+    if sheet is None or int(number) >= len(sheet.answers):
+        raise RunError(correct.GONE)
+    file = sheet.answers[int(number)].file
+    return why.dialog(sheet.run, images.load(read_file(dict(sheet.files)[file])), file)

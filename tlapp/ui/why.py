@@ -5,7 +5,7 @@ Knows runs, their answers and heat maps; starts nothing and keeps nothing.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import numpy as np
@@ -13,10 +13,13 @@ import numpy as np
 from tlapp.runs import Run
 from tlapp.ui import pieces, shelf
 
+if TYPE_CHECKING:
+    from tlapp.predict import Predictor
+
 OPEN = "() => document.querySelector('#why dialog')?.showModal()"
 """To be run after the dialog was filled; Escape and its button close it."""
 
-SIDE = 224
+NEAREST = 5
 
 
 def build() -> gr.HTML:
@@ -51,13 +54,33 @@ def dialog(run: Run, pixels: np.ndarray, file: str, truth: str = "") -> str:
     said = f"Said {pieces.text(answer.label)}, {pieces.percent(answer.probability)}."
     if truth:
         said += f" It is {pieces.text(truth)}." if truth != answer.label else " That is right."
+    if answer.unknown:
+        said += " But it is unlike the photos learned from: none of these, perhaps."
     seen = pieces.picture(shelf.data_uri(view), f"{file} as the network sees it", "What the network sees")
     return (
         '<dialog class="tl-why" aria-label="Why this answer"><form method="dialog">'
         f'<header><h2>{said}</h2><button aria-label="Close">✕</button></header>'
         f'<p class="tl-file">{pieces.text(file)} · run {pieces.text(run.id)}</p>'
         f'<div class="tl-maps">{seen}{maps}</div>'
-        f'<p class="tl-hint">{_HINT}</p></form></dialog>'
+        f'<p class="tl-hint">{_HINT}</p>{_nearest(run, predictor, pixels)}</form></dialog>'
+    )
+
+
+def _nearest(run: Run, predictor: Predictor, pixels: np.ndarray) -> str:
+    """The photos learned from that are most like this one, with their classes and distances."""
+    found = shelf.dataset_of(run)
+    if predictor.learned is None or found is None:
+        return ""
+    indices, distances = predictor.learned.nearest(predictor.outputs([pixels])[0].numpy(), NEAREST)
+    cards = ""
+    for index, distance in zip(indices[0].tolist(), distances[0].tolist(), strict=True):
+        photo = found.photos[index]
+        name = found.classes[photo.label]
+        caption = f"<b>{pieces.text(name)}</b><br>distance {max(0.0, distance):.2f}"
+        cards += pieces.picture(shelf.thumbnail(found, index), f"{name}: {photo.name}", caption)
+    return (
+        f'<h3>The nearest photos learned from</h3><div class="tl-maps tl-near">{cards}</div>'
+        '<p class="tl-hint">Distance: 0 is the same to the network, 1 has nothing in common.</p>'
     )
 
 

@@ -1,0 +1,67 @@
+"""Numbers of the confusion matrix open their photos, and a photo says why it was called what it was called."""
+
+import re
+
+from conftest import drop_on, photo
+from sites import tab
+
+
+def results(site):
+    tab(site, "3 Results")
+    site.locator("#score .tl-score").wait_for()
+
+
+def test_a_number_of_the_matrix_opens_its_photos_and_another_opens_others(own_run, site):
+    results(site)
+    numbers = site.locator(".tl-confusion td button")
+    first, last = numbers.first, numbers.last
+    assert re.fullmatch(r"blues called \w+: \d+", first.get_attribute("aria-label"))
+    n = int(first.inner_text())
+    first.click()
+    site.locator("#cell h2", has_text="blues, called").wait_for()
+    assert site.locator("#cell .tl-card").count() == n
+    last.focus()
+    site.keyboard.press("Enter")
+    site.locator("#cell h2", has_text="reds, called").wait_for()
+    assert "reds/" in site.locator("#cell").inner_text()
+
+
+def test_a_photo_says_where_the_reason_lies_and_which_photos_are_nearest(own_run, site):
+    results(site)
+    site.locator(".tl-confusion td button").first.click()
+    site.locator("#cell .tl-card").first.click()
+    dialog = site.locator("#why dialog[open]")
+    dialog.wait_for()
+    words = dialog.inner_text()
+    assert re.search(r"Said \w+, \d+ %\.", words)
+    assert "What the network sees" in words
+    assert "What speaks for" in words
+    assert "The nearest photos learned from" in words
+    nearest = dialog.locator(".tl-near figcaption").all_inner_texts()
+    distances = [float(re.search(r"distance (\d\.\d+)", one)[1]) for one in nearest]
+    assert len(nearest) == 5
+    assert distances == sorted(distances)
+    assert dialog.locator("img").count() >= 7
+    assert all(dialog.locator("img").evaluate_all("all => all.map(i => i.alt && i.naturalWidth > 0)"))
+    site.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")
+
+
+def test_an_answer_in_the_test_tab_says_why(own_run, site, tmp_path):
+    tab(site, "4 Test")
+    site.locator("#try-test-photo:not([disabled])").click()
+    site.locator(".tl-ask-why").click()
+    site.locator("#why dialog[open]", has_text="The nearest photos learned from").wait_for()
+    site.get_by_role("button", name="Close").click()
+    site.locator("#why dialog[open]").wait_for(state="hidden")
+    drop_on(site.locator("#photos .tl-drop"), photo(tmp_path / "mine.png", (200, 40, 40), 77))
+    site.locator(".tl-answer", has_text="mine.png").wait_for()
+    site.locator(".tl-ask-why").click()
+    site.locator("#why dialog[open]", has_text="mine.png").wait_for()
+    site.keyboard.press("Escape")
+    photo(tmp_path / "some" / "a.png", (40, 40, 200), 78)
+    photo(tmp_path / "some" / "b.png", (200, 40, 40), 79)
+    drop_on(site.locator("#photos .tl-drop"), tmp_path / "some")
+    site.locator(".tl-answers", has_text="b.png").wait_for()
+    site.locator(".tl-photo-why").nth(1).click()
+    site.locator("#why dialog[open]", has_text="b.png").wait_for()
