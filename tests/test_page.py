@@ -149,7 +149,7 @@ def busy(home):
 
 def test_the_instant_model_is_told_of_and_answers_before_train_is_pressed(site, busy, folder, home):
     load_path(site, folder)
-    site.locator("#top-data", has_text="16 photos, 2 classes, 0 skipped · the instant model is being made").wait_for()
+    site.locator("#top-data", has_text="16 photos, 2 classes, 0 skipped · the instant model waits for another run").wait_for()
     tab(site, "4 Test")
     site.locator("#top-test", has_text="no model to test yet").wait_for()
     busy.release()
@@ -197,7 +197,7 @@ def newer_run(own_run, home):
 
 def test_the_end_of_the_instant_run_changes_nothing_that_the_person_chose(newer_run, site, own_run, busy, folder, home):
     load_path(site, folder)
-    site.locator("#top-data", has_text="is being made").wait_for()
+    site.locator("#top-data", has_text="the instant model waits").wait_for()
     tab(site, "2 Train")
     site.locator("#train:not([disabled])").wait_for()  # what suits the photos is set
     choice(site, "preset", "Fine-tune the last block").check()

@@ -139,7 +139,7 @@ def test_a_run_worse_than_the_instant_model_says_so_and_the_button_takes_that(si
 
 
 def test_the_instant_model_that_a_letterboxed_run_offers_is_letterboxed_too(site, folder, home, monkeypatch):
-    monkeypatch.setattr(pool, "comparison", lambda right, instant: {"n": 4, "run": 3, "instant": 4})
+    monkeypatch.setattr(pool, "comparison", lambda right, instant: {"n": 4, "run": 1, "instant": 4, "differ": 3})
     load(site, folder)
     choice(site, "set-framing", "letterbox").check()
     train_to_the_end(site, home)

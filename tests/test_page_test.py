@@ -85,14 +85,14 @@ def test_looking_shows_how_far_it_is_and_cancel_leaves_the_answers_of_before(tes
     zone = test_tab.locator("#photos .tl-drop")
     drop_on(zone, several(tmp_path / "first", 3))
     test_tab.locator(".tl-answers tbody tr").nth(2).wait_for()
-    answers, calls, go_on = predict.Predictor.probabilities, itertools.count(), threading.Event()
+    answers, calls, go_on = predict.Predictor.look, itertools.count(), threading.Event()
 
     def held_up(self, photos):
         if next(calls):
             go_on.wait(60)
         return answers(self, photos)
 
-    monkeypatch.setattr(predict.Predictor, "probabilities", held_up)
+    monkeypatch.setattr(predict.Predictor, "look", held_up)
     drop_on(zone, several(tmp_path / "second", 10))
     test_tab.locator("#looking-progress", has_text="Looking at 4 of 10").wait_for()
     test_tab.locator("#cancel-looking").click()
