@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -412,3 +413,50 @@ def test_features_of_a_decided_dataset_are_those_of_the_original_without_another
     shutil.rmtree(data.folder)  # the photos decided about live on, and are looked at anew
     torch.testing.assert_close(features(left), every[1:], rtol=1e-3, atol=1e-3)
     assert looked == [22, 21]
+
+
+def test_what_was_decided_holds_when_the_same_folder_is_read_again_with_more_photos(tmp_path):
+    folder = fill(tmp_path / "photos", {"reds": 8, "blues": 8})
+    first = dataset.scan(folder)
+    gone = first.photos[3]
+    decisions.decide(first, [about(gone, EXCLUDE)])
+    assert len(decisions.as_noted(dataset.scan(folder)).photos) == 15
+    fill(folder, {"reds/more": 10}, seed=700)
+    again = decisions.as_noted(dataset.scan(folder))
+    assert gone.name not in names(again)
+    assert len(again.photos) == 25
+    back = decisions.undo(again, decisions.of(again))
+    assert len(decisions.as_noted(decisions.original(back)).photos) == 26, "what was taken back stays so"
+    elsewhere = shutil.copytree(folder, tmp_path / "elsewhere")
+    assert len(decisions.as_noted(dataset.scan(elsewhere)).photos) == 26
+
+
+def test_datasets_of_old_decisions_go_and_those_that_are_needed_stay(data, home):
+    made = [decisions.decide(data, [about(photo, EXCLUDE)]) for photo in data.photos[:3]]
+    weeks_ago = time.time() - 3 * decisions.KEPT_DAYS * 24 * 3600
+    for one in (data, *made[:2]):
+        os.utime(one.folder / "dataset.json", (weeks_ago, weeks_ago))
+    decisions.sweep(home, {made[1].id})
+    assert [one.folder.is_dir() for one in (data, *made)] == [True, False, True, True]
+    assert len(decisions.of(made[2])) == 3
+
+
+def test_the_photo_that_a_hand_written_line_means_is_that_of_its_own_folder(tmp_path):
+    one = dataset.scan(fill(tmp_path / "one", {"reds": 4, "blues": 4}))
+    other = dataset.scan(fill(tmp_path / "other", {"reds": 4, "blues": 4}, seed=900))
+    name = "reds/001.png"
+    chosen = decisions.use(other, [decisions.Decision(name, "", EXCLUDE)])
+    both = decisions.combine([one, chosen])
+    out = next(p for p in other.photos if p.name == name)
+    assert out.sha256 not in {p.sha256 for p in both.photos}
+    assert len(both.photos) == 15
+
+
+def test_a_settled_photo_of_two_classes_stays_when_the_other_class_is_taken_out(tmp_path):
+    folder = fill(tmp_path / "photos", {"reds": 6, "blues": 6, "greens": 6})
+    shutil.copy(folder / "reds" / "000.png", folder / "blues" / "same.png")
+    data = dataset.scan(folder)
+    (one,) = data.disputed
+    settled = decisions.decide(data, [about(one.photo, RELABEL, "reds")])
+    fewer = decisions.combine([settled], without=["blues"])
+    assert fewer.class_counts() == {"greens": 6, "reds": 6}

@@ -149,7 +149,9 @@ def busy(home):
 
 def test_the_instant_model_is_told_of_and_answers_before_train_is_pressed(site, busy, folder, home):
     load_path(site, folder)
-    site.locator("#top-data", has_text="16 photos, 2 classes, 0 skipped · the instant model waits for another run").wait_for()
+    site.locator(
+        "#top-data", has_text="16 photos, 2 classes, 0 skipped · the instant model waits for another run"
+    ).wait_for()
     tab(site, "4 Test")
     site.locator("#top-test", has_text="no model to test yet").wait_for()
     busy.release()

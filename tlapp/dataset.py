@@ -57,7 +57,9 @@ def scan(
         DataError: nothing to train on; the sentence says what was found and what to do.
     """
     if test and not Path(test).exists():
-        raise DataError(f"{printable(str(test))}, for the test photos, does not exist. Check the path, or leave it out.")
+        raise DataError(
+            f"{printable(str(test))}, for the test photos, does not exist. Check the path, or leave it out."
+        )
     store = (home or workspace.home()) / "datasets"
     with workspace.own_folder(store, ".incoming-") as incoming:
         dataset = _ingest(Path(source), Path(test) if test else None, incoming, report, all_test, refused, shown_as)

@@ -6,12 +6,14 @@ another reading of the same photos. The dataset that follows shares their pixels
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,7 @@ KINDS = (KEEP, EXCLUDE, RELABEL, TOGETHER)
 LEFT_OUT = "is left out, as you decided"
 _COLUMNS = ("file", "photo", "decision", "value")
 _DIGITS = 16
+KEPT_DAYS = 7
 
 
 @dataclass(frozen=True)
@@ -143,11 +146,36 @@ def use(dataset: Dataset, given: Sequence[Decision]) -> Dataset:
 
 
 def as_noted(base: Dataset) -> Dataset:
-    """The dataset that follows from all that was ever decided about these photos, as far as it can be trained on."""
+    """The dataset that follows from all that was ever decided about these photos, as far as it can be trained on.
+
+    Where nothing was decided about this very reading, what was decided about the last one of the same source holds.
+    """
     try:
-        return apply(base, of(base))
+        if path_of(base).is_file():
+            return apply(base, of(base))
+        earlier = _last_of(base)
+        return use(base, read(earlier)) if earlier else base
     except DataError:
         return base
+
+
+def _last_of(base: Dataset) -> Path | None:
+    """The newest decisions about another reading of the same folder, zip or CSV."""
+    found = sorted(base.folder.parent.glob("*/decisions.csv"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in found:
+        with contextlib.suppress(DataError):
+            if datasets.load(path.parent).source == base.source:
+                return path
+    return None
+
+
+def sweep(home: Path, used: Collection[str]) -> None:
+    """Remove datasets that decisions made, that no run (`used`: their ids) needs, and that nobody made for a week."""
+    for folder in (home / "datasets").glob("*/"):
+        with contextlib.suppress(OSError, DataError):
+            old = time.time() - (folder / "dataset.json").stat().st_mtime > KEPT_DAYS * 24 * 3600
+            if old and folder.name not in used and datasets.load(folder).original:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def strangers(dataset: Dataset, given: Sequence[Decision]) -> str:

@@ -21,6 +21,7 @@ The only room that knows the other names. Knows nothing of training; tensors pas
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -264,6 +265,15 @@ def all_runs(home: Path, within: str = "") -> list[Run]:
         return []
     named = [(int(m[1]), m[0]) for m in map(_ID.fullmatch, os.listdir(folder)) if m]
     return [Run(folder / name) for _, name in sorted(named) if (folder / name / "plan.json").exists()]
+
+
+def datasets_of(home: Path) -> set[str]:
+    """Ids of the datasets that runs learned from."""
+    found = set()
+    for run in all_runs(home):
+        with contextlib.suppress(RunError):
+            found.add(str(run.header()["dataset"]))
+    return found
 
 
 def live_before(home: Path, run: Run) -> list[Run]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tlapp import jobs, workspace
+from tlapp import decisions, jobs, runs, workspace
 from tlapp.history import empty_trash
 from tlapp.ui import serve
 
@@ -33,7 +33,9 @@ def launch(
 
         return app.look()
 
-    empty_trash(workspace.home())
+    home = workspace.home()
+    empty_trash(home)
+    decisions.sweep(home, runs.datasets_of(home))
     return serve.launch(build_app, host, port, auth, browser, look=look, on_close=jobs.close, **more)
 
 

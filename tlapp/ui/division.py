@@ -160,10 +160,11 @@ def photos(found: Dataset, split: Split, by: str) -> str:
     if not any(photo.side == "validation" for photo in found.photos):
         share = pieces.percent(Plan.validation_fraction)
         words += f"Validation takes {share} of what is not for testing, unless 2 Train says otherwise under More. "
-    words += (
-        "The list can be kept: put it at the top of this folder or zip, the only CSV of labels there, and these photos "
-        "are split so whenever they are read."
-    )
+    if " + " not in found.source:  # of photos that were read one after the other no folder has all
+        words += (
+            "The list can be kept: put it at the top of this folder or zip, the only CSV of labels there, and these "
+            "photos are split so whenever they are read."
+        )
     return f'<p class="tl-hint">{words}</p>{body}'
 
 

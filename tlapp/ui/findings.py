@@ -153,7 +153,7 @@ def found(look: Look) -> dict[str, Finding]:
         "dark": _out(look, flaws.dark, "Very dark", "almost black."),
         "bright": _out(look, flaws.bright, "Very bright", "almost white."),
         "cropped": _cropped(look, report),
-        "shortcuts": _shortcuts(report),
+        "shortcuts": _shortcuts(look, report),
     }  # fmt: skip
     return {kind: section for kind, section in sections.items() if section}
 
@@ -410,7 +410,7 @@ def _long(look: Look, index: int, lost: float) -> str:
     )
 
 
-def _shortcuts(report: Report) -> Finding | None:
+def _shortcuts(look: Look, report: Report) -> Finding | None:
     if not report.shortcuts:
         return None
     from tlapp.shortcuts import CHANCE
@@ -425,7 +425,11 @@ def _shortcuts(report: Report) -> Finding | None:
         "A network may learn these instead of what the photos show, and fail on photos taken elsewhere. Take photos of "
         "all classes in the same way: same camera, place, light and format. Test on photos from somewhere else."
     )
-    return Finding("Shortcuts", said, f'<ul class="tl-list">{rows}</ul>{_more(len(report.shortcuts), MOST)}')
+    named = {s.class_name for s in report.shortcuts}
+    by_class = [[i for i, p in enumerate(look.base.photos) if look.base.classes[p.label] == name]
+                for name in look.base.classes if name in named or len(look.base.classes) == 2]  # fmt: skip
+    some = _groups(look, [members[:4] for members in by_class[:3]])
+    return Finding("Shortcuts", said, f'<ul class="tl-list">{rows}</ul>{_more(len(report.shortcuts), MOST)}{some}')
 
 
 def _groups(look: Look, groups: Sequence[Sequence[int]]) -> str:
