@@ -71,8 +71,10 @@ def build(pick: gr.Dropdown) -> Panel:
                     elem_id="run-note",
                 )  # fmt: skip
             with gr.Row():
-                load = gr.Button("Load these settings into 2 Train", size="sm", min_width=240, elem_id="load-settings")
-                delete = gr.Button("Delete this run", size="sm", min_width=140, elem_id="delete-run")
+                load = gr.Button(
+                    "Load these settings into 2 Train", size="sm", scale=0, min_width=240, elem_id="load-settings"
+                )
+                delete = gr.Button("Delete this run", size="sm", scale=0, min_width=140, elem_id="delete-run")
             other = gr.Dropdown([], value=None, label="Compare with", elem_id="compare-with", interactive=True)
             compared = gr.HTML(elem_id="compared")
     chosen, gone, seen = gr.Textbox("", visible=False), gr.Textbox("", visible=False), gr.State(None)
@@ -168,7 +170,7 @@ def _table(chosen: Run | None) -> str:
     """All runs, newest first; each is chosen by a click or by its button."""
     every = runs.all_runs(workspace.home())
     if not every:
-        return pieces.notice("info", "No run yet. Start one in 2 Train.")
+        return '<p class="tl-hint">No run yet. Every run that you start is kept and listed here.</p>'
     head = "".join(f'<th scope="col">{name}</th>' for name in COLUMNS)
     body = "".join(_row(run, run == chosen) for run in reversed(every))
     return (
