@@ -208,7 +208,7 @@ def _tops(dataset: str, run: str) -> list[Any]:
         of = f"Run {model.run.id}, on {Path(model.source).name}"
         trained = f"{of}: {pieces.score(model.accuracy, model.n_test, 'test photos')}"
     finished = len(shelf.models())
-    results = f"{pieces.count(finished, 'finished run')}; to name or compare them, see All runs below"
+    results = f"{pieces.count(finished, 'finished run')}, listed below under All runs"
     return [
         *_top(photos, "", ""),
         *_top(trained, "" if found else "There are no photos yet.", "Go to 1 Data"),
