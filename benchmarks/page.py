@@ -218,7 +218,7 @@ def leave_out(page: Any) -> None:
 
 
 def print_table(found: dict[str, list[Work]]) -> None:
-    """As Markdown: milliseconds of the processor and by the clock, in the middle of the repeats, and what costs most."""
+    """As Markdown: milliseconds of processor and clock, in the middle of the repeats, and what costs most."""
     print("| Action | requests | CPU at first, ms | CPU later, ms | by the clock, ms | costliest handler, ms |")
     print("|---|---|---|---|---|---|")
     for name, repeats in found.items():
