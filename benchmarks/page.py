@@ -32,7 +32,7 @@ class Work(NamedTuple):
 
 
 ALLOWED = 100
-IDLE = 300
+IDLE = 700
 """Milliseconds without work after which an action is over."""
 
 

@@ -5,6 +5,7 @@ Knows `tlapp.history` and `compare`; what a finished run is worth is `results`'s
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -187,16 +188,21 @@ def _row(run: Run, is_chosen: bool) -> str:
     return f'<tr data-run="{pieces.text(run.id)}"{look}><td data-of="Run">{button}</td>{body}</tr>'
 
 
-def _cells(run: Run) -> list[str]:
+def _cells(run: Run) -> tuple[str, ...]:
+    return _as_it_stands(run, run.is_live(), run.stamp())
+
+
+@functools.lru_cache(maxsize=1024)
+def _as_it_stands(run: Run, _is_live: bool, _stamp: Any) -> tuple[str, ...]:
     try:
         plan, report = run.plan, run.report() if run.has_model() else None
         test, time = "–", "–"
         if report:
             test, time = pieces.short_score(report["accuracy"], report["n_test"]), _time(report["seconds"])
         source, backbone = printable(Path(run.header()["source"]).name), catalog.get(plan.backbone).title
-        return [history.about(run).name, run.state(), source, test, backbone, history.approach(plan), time]
+        return (history.about(run).name, run.state(), source, test, backbone, history.approach(plan), time)
     except (RunError, KeyError, TypeError):
-        return [history.about(run).name, "damaged", *["–"] * (len(COLUMNS) - 3)]
+        return (history.about(run).name, "damaged", *["–"] * (len(COLUMNS) - 3))
 
 
 def _time(seconds: float) -> str:
