@@ -270,6 +270,18 @@ def test_a_phone_needs_no_sideways_scrolling_in_any_tab_light_or_dark(own_run, s
         site.locator("#theme").click()
 
 
+def test_on_a_phone_the_preview_stays_in_sight_beside_the_slider_that_is_moved(site, folder):
+    site.set_viewport_size({"width": 390, "height": 800})
+    load(site, folder)
+    site.locator("#preview img").first.wait_for()
+    for number in range(11):
+        slider = site.locator("#sliders input[type=range]").nth(number)
+        slider.focus()
+        views, moved = site.locator("#preview .tl-views").bounding_box(), slider.bounding_box()
+        assert views["y"] >= 0
+        assert views["y"] + views["height"] <= moved["y"] <= 800 - moved["height"], number
+
+
 def test_light_and_dark_are_switched_and_kept(site):
     is_dark = "document.body.classList.contains('dark')"
     before = site.evaluate(is_dark)

@@ -131,6 +131,15 @@ class Run:
                 found.append(event)
         return found, start + len(whole)
 
+    def stamp(self) -> tuple[tuple[str, int, int], ...]:
+        """Another value whenever a file of the run has changed: their names, times and sizes."""
+        try:
+            with os.scandir(self.path) as entries:
+                found = [(entry.name, entry.stat()) for entry in entries]
+        except OSError:  # it is being removed
+            return ()
+        return tuple(sorted((name, stat.st_mtime_ns, stat.st_size) for name, stat in found))
+
     def state(self) -> str:
         """ "running" (or waiting its turn), "finished", "stopped", "failed" or "interrupted"."""
         if self.is_live():

@@ -51,6 +51,16 @@ def look() -> dict[str, Any]:
         neutral_hue="slate",
         font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
         font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "monospace"],
+    ).set(  # where the theme's own colours stand out too little to be read
+        body_text_color_subdued="*neutral_600",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_border_color="*primary_600",
+        button_cancel_background_fill="#dc2626",
+        button_cancel_background_fill_hover="#b91c1c",
+        button_cancel_border_color="#dc2626",
     )
     return {"theme": theme, "css": Path(__file__).with_name("style.css").read_text(encoding="utf-8")}
 
@@ -197,10 +207,12 @@ def _tops(dataset: str, run: str) -> list[Any]:
     if model:
         of = f"Run {model.run.id}, on {Path(model.source).name}"
         trained = f"{of}: {pieces.score(model.accuracy, model.n_test, 'test photos')}"
+    finished = len(shelf.models())
+    results = f"{pieces.count(finished, 'finished run')}, listed below under All runs"
     return [
         *_top(photos, "", ""),
         *_top(trained, "" if found else "There are no photos yet.", "Go to 1 Data"),
-        *_top("", "" if model else "There is no finished run yet.", "Go to 2 Train"),
+        *_top(results if model else "", "" if model else "There is no finished run yet.", "Go to 2 Train"),
         *_top(trained, "" if model else "There is no model to test yet.", "Go to 2 Train"),
     ]
 

@@ -111,10 +111,12 @@ def _lay_out() -> Parts:
     with gr.Accordion("Change the photos or how they are split", open=False, visible=False, elem_id="change") as change:
         seed, by = division.seed_and_by()
         mode = gr.Radio([REPLACE, ADD], value=REPLACE, label="What comes next will", elem_id="mode")
-        with gr.Row(equal_height=True):
-            chosen = gr.Dropdown([], label="A class to take out", elem_id="class-out", scale=3)
-            take_out = gr.Button("Take it out", scale=1, min_width=120, elem_id="take-out")
-            forget = gr.Button("Remove all photos", scale=1, min_width=160, elem_id="forget")
+        with gr.Row(elem_id="less"):
+            chosen = gr.Dropdown([], label="A class to take out", elem_id="class-out", scale=3, min_width=160)
+            take_out = gr.Button("Take it out", size="sm", scale=0, min_width=110, elem_id="take-out")
+        with gr.Row(elem_id="none"):
+            gr.HTML("<p>Begin again without photos. Your own files and all runs stay as they are.</p>")
+            forget = gr.Button("Remove all photos", size="sm", variant="stop", scale=0, min_width=160, elem_id="forget")
     where = division.build()
     check = audit.build()
     go_on = gr.Button("Next: train on these photos", variant="primary", interactive=False, elem_id="to-train")

@@ -5,6 +5,7 @@ Knows `tlapp.history` and `compare`; what a finished run is worth is `results`'s
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,8 +72,10 @@ def build(pick: gr.Dropdown) -> Panel:
                     elem_id="run-note",
                 )  # fmt: skip
             with gr.Row():
-                load = gr.Button("Load these settings into 2 Train", size="sm", min_width=240, elem_id="load-settings")
-                delete = gr.Button("Delete this run", size="sm", min_width=140, elem_id="delete-run")
+                load = gr.Button(
+                    "Load these settings into 2 Train", size="sm", scale=0, min_width=240, elem_id="load-settings"
+                )
+                delete = gr.Button("Delete this run", size="sm", scale=0, min_width=140, elem_id="delete-run")
             other = gr.Dropdown([], value=None, label="Compare with", elem_id="compare-with", interactive=True)
             compared = gr.HTML(elem_id="compared")
     chosen, gone, seen = gr.Textbox("", visible=False), gr.Textbox("", visible=False), gr.State(None)
@@ -168,7 +171,7 @@ def _table(chosen: Run | None) -> str:
     """All runs, newest first; each is chosen by a click or by its button."""
     every = runs.all_runs(workspace.home())
     if not every:
-        return pieces.notice("info", "No run yet. Start one in 2 Train.")
+        return '<p class="tl-hint">No run yet. Every run that you start is kept and listed here.</p>'
     head = "".join(f'<th scope="col">{name}</th>' for name in COLUMNS)
     body = "".join(_row(run, run == chosen) for run in reversed(every))
     return (
@@ -185,16 +188,21 @@ def _row(run: Run, is_chosen: bool) -> str:
     return f'<tr data-run="{pieces.text(run.id)}"{look}><td data-of="Run">{button}</td>{body}</tr>'
 
 
-def _cells(run: Run) -> list[str]:
+def _cells(run: Run) -> tuple[str, ...]:
+    return _as_it_stands(run, run.is_live(), run.stamp())
+
+
+@functools.lru_cache(maxsize=1024)
+def _as_it_stands(run: Run, _is_live: bool, _stamp: Any) -> tuple[str, ...]:
     try:
         plan, report = run.plan, run.report() if run.has_model() else None
         test, time = "–", "–"
         if report:
             test, time = pieces.short_score(report["accuracy"], report["n_test"]), _time(report["seconds"])
         source, backbone = printable(Path(run.header()["source"]).name), catalog.get(plan.backbone).title
-        return [history.about(run).name, run.state(), source, test, backbone, history.approach(plan), time]
+        return (history.about(run).name, run.state(), source, test, backbone, history.approach(plan), time)
     except (RunError, KeyError, TypeError):
-        return [history.about(run).name, "damaged", *["–"] * (len(COLUMNS) - 3)]
+        return (history.about(run).name, "damaged", *["–"] * (len(COLUMNS) - 3))
 
 
 def _time(seconds: float) -> str:

@@ -37,8 +37,9 @@ def confusion(report: dict[str, Any]) -> str:
         )
         rows += f'<tr><th scope="row" title="{pieces.text(name)}"><span>{pieces.text(name)}</span></th>{cells}</tr>'
     return (
-        '<section><h2>Confusion matrix</h2><div class="tl-scroll"><table class="tl-confusion"><caption>Rows: what the '
-        "photo shows. Columns: what the model said. Press a number to see its photos.</caption>"
+        '<section><h2>Confusion matrix</h2><p class="tl-hint" id="matrix-says">Rows: what the photo shows. '
+        "Columns: what the model said. Press a number to see its photos.</p>"
+        '<div class="tl-scroll"><table class="tl-confusion" aria-describedby="matrix-says">'
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div></section>"
     )
 

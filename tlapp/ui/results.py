@@ -21,7 +21,8 @@ from tlapp.ui.shelf import Record
 
 TO_CELL = "() => document.querySelector('#cell section')?.scrollIntoView({block: 'nearest'})"
 FILES = ("Curves (PNG)", "Confusion matrix (PNG)", "Predictions (CSV)", "Report (JSON)")
-NOTHING = pieces.notice("info", "No finished run yet: train one in the Train tab.")
+EMPTY = "No finished run yet. Its score appears here, and below it every photo that it called wrong."
+NOTHING = f'<p class="tl-hint">{EMPTY}</p>'
 
 
 def build(mine: Mine, dialog: gr.HTML) -> Tab:
@@ -34,7 +35,9 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
     certain = sure.build(pick)
     rest = gr.HTML(elem_id="rest", js_on_load=matrix.PICK)
     with gr.Row(elem_id="downloads"):
-        make = gr.Button("Make files to download", size="sm", visible=False, min_width=180, elem_id="make-files")
+        make = gr.Button(
+            "Make files to download", size="sm", visible=False, scale=0, min_width=180, elem_id="make-files"
+        )
         files = [gr.DownloadButton(label, size="sm", visible=False, min_width=120) for label in FILES]
     every = history.build(pick)
     shown = [score, counts, cell, details, *certain.parts, rest, make, *files]

@@ -38,9 +38,9 @@ class Panel(NamedTuple):
 def build() -> Panel:
     """Lay the panel out."""
     with gr.Row(elem_id="tries"):
-        go = gr.Button("Try them for me", size="sm", scale=0, min_width=150, elem_id="try-them")
+        go = gr.Button("Try them for me", size="sm", scale=0, min_width=140, elem_id="try-them")
         budget = gr.Number(
-            SECONDS, label="Seconds it may take", precision=0, minimum=5, maximum=36_000, scale=0, min_width=220,
+            SECONDS, label="Seconds it may take", precision=0, minimum=5, maximum=36_000, scale=0, min_width=190,
             elem_id="try-budget",
         )  # fmt: skip
         cancel = gr.Button("Cancel", size="sm", visible=False, scale=0, min_width=90, elem_id="try-cancel")
