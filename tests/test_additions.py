@@ -9,8 +9,10 @@ from PIL import Image
 
 from tlapp import additions, dataset, decisions, jobs, plan
 from tlapp.additions import Addition
-from tlapp.decisions import EXCLUDE, RELABEL
+from tlapp.augment import Views
+from tlapp.decisions import EXCLUDE, RELABEL, TOGETHER
 from tlapp.errors import DataError
+from tlapp.pool import Pool
 
 
 @pytest.fixture
@@ -47,22 +49,40 @@ def test_an_added_photo_is_never_drawn_and_the_test_photos_stay_the_same(data, t
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_what_belongs_with_an_added_photo_is_learned_from_too(data, tmp_path, seed):
-    near = data.pixels(3)
-    Image.fromarray(near).save(tmp_path / "near.bmp")  # the same picture in other bytes
-    made = additions.add(data, [Addition("near.bmp", tmp_path / "near.bmp", "blues")]).dataset
+def test_what_belongs_with_an_added_photo_is_learned_from_too(data, new, seed):
+    grown = additions.add(data, [new]).dataset
+    made = decisions.decide(grown, [decisions.about(grown.photos[i], TOGETHER, "one scene") for i in (3, 20)])
     split = made.split(seed=seed)
     assert made.groups[20] == made.groups[3]
     assert {3, 20} <= set(split.train.tolist())
 
 
-def test_a_class_with_few_other_photos_is_drawn_from_all_the_same(tmp_path):
+def test_a_near_copy_of_any_photo_does_not_join_as_that_may_be_held_back(tmp_path):
     small = dataset.scan(fill(tmp_path / "photos", {"reds": 3, "blues": 3}))
     (tmp_path / "copy.png").write_bytes((tmp_path / "photos/reds/000.png").read_bytes() + b"\0")
-    made = additions.add(small, [Addition("copy.png", tmp_path / "copy.png", "reds")]).dataset
-    split = made.split()
-    assert {made.photos[i].label for i in split.test} == {0, 1}
-    assert 6 in split.train
+    joined = additions.add(small, [Addition("copy.png", tmp_path / "copy.png", "reds")])
+    assert joined.dataset is small
+    (said,) = joined.refused
+    assert said.startswith("`copy.png` is a near copy of `reds/000.png`, or of the same burst")
+
+
+def test_an_undone_decision_does_not_come_back_when_the_same_photo_joins_again(data, new):
+    out = decisions.about(data.photos[0], EXCLUDE)
+    left = decisions.decide(data, [out])
+    assert len(additions.add(left, [new]).dataset.photos) == len(data.photos)
+    back = decisions.undo(left, [out])
+    again = additions.add(back, [new]).dataset
+    assert len(again.photos) == len(data.photos) + 1
+    assert data.photos[0].sha256 in {photo.sha256 for photo in again.photos}
+
+
+def test_added_photos_are_learned_from_and_never_chosen_by(data, new):
+    made = additions.add(data, [new]).dataset
+    chosen = plan.instant(made)
+    pool = Pool(made, chosen.split(made), Views.of(chosen), chosen)
+    (place,) = np.flatnonzero(pool.is_added)
+    assert made.photos[pool.indices[place]].added
+    assert pool.fold[place] == -1
 
 
 def test_a_photo_that_is_there_already_is_said_so_whatever_its_name(data, tmp_path, new):
@@ -95,7 +115,7 @@ def test_a_near_copy_of_a_given_test_photo_does_not_join(tmp_path):
     Image.fromarray(data.pixels(tested)).save(tmp_path / "near.bmp")
     joined = additions.add(data, [Addition("near.bmp", tmp_path / "near.bmp", "reds")])
     assert joined.dataset is data
-    assert f"near copy of the test photo `{data.photos[tested].name}`" in joined.refused[0]
+    assert f"near copy of `{data.photos[tested].name}`" in joined.refused[0]
 
 
 def test_a_name_that_is_taken_gets_a_number(data, tmp_path):

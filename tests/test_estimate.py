@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
-from tlapp import backbones, catalog, estimate
+from tlapp import backbones, catalog, estimate, speed
 from tlapp.estimate import Speed
 from tlapp.plan import AUGMENTATIONS, Augmentation, Plan
 
@@ -133,3 +134,33 @@ def test_a_plan_is_timed_once_on_its_device(monkeypatch, small_pictures):
     monkeypatch.setattr(backbones, "build", None)
     assert estimate.probe(plan) is timed
     assert estimate.probe(replace(plan, epochs=3)) is timed
+
+
+@pytest.mark.parametrize("first", range(len(LITE.block_names)))
+def test_a_block_that_learns_costs_numbers_time_and_memory_and_those_before_it_nothing(first):
+    names = LITE.block_names
+    plan = Plan(LITE.name, names[:first], solver="sgd")
+    known = replace(SPEED, held=tuple(1000 * (i + 1) for i in range(len(LITE.blocks))))
+    cost = estimate.cost(plan, 2, 200, 50, known)
+    frozen = estimate.cost(replace(plan, frozen=names), 2, 200, 50, known)
+    assert cost.numbers - frozen.numbers == sum(block.parameters for block in LITE.blocks[first:])
+    assert cost.seconds > frozen.seconds
+    assert cost.memory - frozen.memory >= 32 * sum(known.held[first:]) + 16 * (cost.numbers - frozen.numbers)
+    half = estimate.cost(replace(plan, batch_size=16), 2, 200, 50, known)
+    assert half.memory < cost.memory
+    assert estimate.epochs(plan, 200, 50, known)[1] == cost.seconds
+
+
+def test_the_memory_of_a_step_is_about_what_a_sweep_counts():
+    """Of the last block: what backward holds of a batch of 32, and four numbers for each that learns."""
+    model = backbones.build(LITE, 2)
+    model.freeze(LITE.block_names[:-1])
+    model.fixed_statistics = True
+    model.train()
+    start = model.n_blocks - 1
+    with torch.no_grad():
+        inputs = model.run(torch.zeros(32, 3, 224, 224), 0, start)
+    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    counted = speed.held_by(lambda: model(inputs, start)) + 16 * learning
+    plan = Plan(LITE.name, LITE.block_names[:-1], solver="sgd")
+    assert 0.6 < estimate.cost(plan, 2, 200, 50, speed.measure(LITE, "cpu")).memory / counted < 1.6

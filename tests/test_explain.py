@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -107,3 +108,16 @@ def test_a_fine_tuned_run_explains_itself(own_run, small_pictures):
     predictor = predict.load(own_run)
     heat = explain.heat_map(predictor, np.full((64, 64, 3), 90, np.uint8), 0)
     assert heat.shape == (56, 56)
+
+
+def test_two_threads_that_look_at_once_do_not_disturb_each_other():
+    entry = catalog.get(INCLUDED)
+    predictor = Predictor(backbones.build(entry, 2), Views(AUGMENTATIONS["off"], entry), ("a", "b"))
+    photos = [np.random.default_rng(i).integers(0, 256, (224, 224, 3)).astype(np.uint8) for i in range(2)]
+    maps = [explain.heat_map(predictor, photo, 0) for photo in photos]
+    answers = predictor.probabilities(photos[:1])
+    with ThreadPoolExecutor(3) as pool:
+        drawn = [pool.submit(explain.heat_map, predictor, photos[i % 2], 0) for i in range(12)]
+        asked = [pool.submit(predictor.probabilities, photos[:1]) for _ in range(12)]
+        assert all(np.allclose(one.result(), maps[i % 2], atol=1e-4) for i, one in enumerate(drawn))
+        assert all(np.allclose(one.result(), answers) for one in asked)

@@ -85,7 +85,7 @@ def test_a_run_at_work_is_not_removed(own_run, home):
     assert runs.all_runs(home) == [own_run]
 
 
-@pytest.mark.parametrize("act", [history.remove, history.discard, lambda run: describe(run, name="x")])
+@pytest.mark.parametrize("act", [history.remove, lambda run: describe(run, name="x")])
 def test_what_is_done_to_a_run_that_is_gone_is_refused_and_leaves_no_trace(own_run, act):
     shutil.rmtree(own_run.path)
     with pytest.raises(RunError, match=r"no run .* any more"):

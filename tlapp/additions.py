@@ -57,7 +57,6 @@ def add(dataset: Dataset, new: Sequence[Addition], report: Report = lambda done,
     base, refused = decisions.original(dataset), []
     known = _known(base, dataset)
     joining: list[tuple[str, Photo, np.ndarray]] = []
-    tested = [photo for photo in dataset.photos if photo.side == "test"]
     names = {photo.name for photo in _every(base)}
     placed = [Placed(File(one.name, partial(read_file, one.path)), one.label, "train") for one in new]
     for done, (one, decoded) in enumerate(tasks.ahead(datasets.decode, placed)):
@@ -67,9 +66,9 @@ def add(dataset: Dataset, new: Sequence[Addition], report: Report = lambda done,
             refused.append(f"{shown} {decoded}.")
         elif decoded.photo.sha256 in known:
             refused.append(f"{shown} {known[decoded.photo.sha256]}.")
-        elif twin := _twin(decoded.photo, tested):
+        elif twin := _twin(decoded.photo, dataset.photos):
             refused.append(
-                f"{shown} is a near copy of the test photo `{printable(twin)}`, which nothing is learned from."
+                f"{shown} is a near copy of `{printable(twin)}`, or of the same burst, which is in your photos already."
             )
         else:
             name = merge.free_name(one.file.name, names)
@@ -84,12 +83,7 @@ def add(dataset: Dataset, new: Sequence[Addition], report: Report = lambda done,
     except OSError as error:
         raise DataError(explain_oserror(error)) from error
     carry(base, made)
-    noted = decisions.of(dataset)
-    result = decisions.use(made, noted) if noted else decisions.apply(made, decisions.of(made))
-    labels = {photo.sha256: result.classes[photo.label] for photo in result.photos}
-    if any(labels.get(photo.sha256) != name for (name, _, _), photo in zip(joining, photos, strict=True)):
-        result = decisions.undo(made, [decisions.about(photo, EXCLUDE) for photo in photos])  # of an earlier time
-    return Joined(result, photos, tuple(refused))
+    return Joined(decisions.note_only(made, decisions.of(dataset)), photos, tuple(refused))
 
 
 def take_back(dataset: Dataset, photos: Sequence[Photo]) -> Dataset:
@@ -125,10 +119,14 @@ def _every(dataset: Dataset) -> list[Photo]:
     return [*dataset.photos, *(one.photo for one in dataset.disputed)]
 
 
-def _twin(photo: Photo, tested: Sequence[Photo]) -> str:
-    """The name of a test photo that this one is a near copy of, or ""."""
-    pairs = looks.pairs([photo.look, *(other.look for other in tested)]) if tested else []
-    return next((tested[b - 1].name for a, b in pairs if a == 0), "")
+def _twin(photo: Photo, there: Sequence[Photo]) -> str:
+    """The name of a photo that this one is a near copy of, or was taken in one burst with, or "".
+
+    Such a one may be held back, for a test or to choose by: its copy must not be learned from, nor push it out there.
+    """
+    every = [photo, *there]
+    pairs = looks.pairs([p.look for p in every]) + looks.bursts([p.camera for p in every], [p.taken for p in every])
+    return next((every[max(pair)].name for pair in pairs if min(pair) == 0), "")
 
 
 def _known(base: Dataset, dataset: Dataset) -> dict[str, str]:

@@ -134,11 +134,11 @@ class Classifier(nn.Module):
 
     def run(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Blocks `start` to `stop` (exclusive); after the last one pooled to (batch, features)."""
-        pooled = [_pool(x)] if start - 1 in self.depths and stop == self.n_blocks else []
+        pooled = [pool(x)] if start - 1 in self.depths and stop == self.n_blocks else []
         for i, block in enumerate(list(self.blocks.values())[start:stop], start):
             x = block(x)
             if i in self.depths and stop == self.n_blocks:
-                pooled.append(_pool(x))
+                pooled.append(pool(x))
         return torch.cat(pooled, 1) if stop == self.n_blocks else x
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
@@ -209,7 +209,8 @@ def fold(block: nn.Module) -> None:
             before = name, child
 
 
-def _pool(x: Tensor) -> Tensor:
+def pool(x: Tensor) -> Tensor:
+    """(batch, channels, height, width) → the mean of each channel, float32 (batch, channels)."""
     return x.mean((2, 3), dtype=torch.float32)
 
 

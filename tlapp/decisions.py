@@ -139,6 +139,11 @@ def undo(dataset: Dataset, old: Sequence[Decision]) -> Dataset:
     return _change(dataset, old, changed)
 
 
+def note_only(dataset: Dataset, decisions: Sequence[Decision]) -> Dataset:
+    """Note these decisions in place of all that were noted before; the dataset that follows. Raises DataError."""
+    return _change(dataset, decisions, lambda before, given: given)
+
+
 def use(dataset: Dataset, given: Sequence[Decision]) -> Dataset:
     """Note those decisions that are about these photos; the dataset that follows. Raises DataError."""
     base = original(dataset)
@@ -170,12 +175,16 @@ def _last_of(base: Dataset) -> Path | None:
 
 
 def sweep(home: Path, used: Collection[str]) -> None:
-    """Remove datasets that decisions made, that no run (`used`: their ids) needs, and that nobody made for a week."""
+    """Remove datasets that decisions or additions made, that no run (`used`: their ids) needs, and that nobody made for
+    a week.
+    """
     for folder in (home / "datasets").glob("*/"):
         with contextlib.suppress(OSError, DataError):
             old = time.time() - (folder / "dataset.json").stat().st_mtime > KEPT_DAYS * 24 * 3600
-            if old and folder.name not in used and datasets.load(folder).original:
-                shutil.rmtree(folder, ignore_errors=True)
+            if old and folder.name not in used:
+                found = datasets.load(folder)
+                if found.original or any(photo.added for photo in found.photos):
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def strangers(dataset: Dataset, given: Sequence[Decision]) -> str:

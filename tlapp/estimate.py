@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
+from dataclasses import dataclass
 
 from tlapp import catalog, recipe, speed
 from tlapp import plan as plans
@@ -71,16 +72,11 @@ def _plain(plan: Plan, speed: Speed) -> float:
 def _trained(plan: Plan, n_train: int, n_validation: int, speed: Speed) -> float:
     """What `train` takes with a plan of the solver sgd."""
     entry = catalog.get(plan.backbone)
-    names = entry.block_names
-    prefix = next((i for i, name in enumerate(names) if name not in plan.frozen), len(names))
-    slower = [LARGE_BATCH if block.elements > LARGE else 1 for block in entry.blocks]
-    blocks = list(map(operator.mul, speed.blocks, slower))
-    before, tail = sum(speed.frozen[:prefix]), sum(blocks[prefix:])
-    backward = [PASSING_THROUGH if name in plan.frozen else LEARNING for name in names]
-    learning = sum(map(operator.mul, blocks[prefix:], backward[prefix:]))
+    names, prefix = entry.block_names, _prefix(plan)
+    before = sum(speed.frozen[:prefix])
     drawn, plain = _drawn(plan, speed), _plain(plan, speed)
-    steps, n_bytes = math.ceil(n_train / plan.batch_size), 4 * learned(plan, 0)
     cached = plan_cache(entry, plan, prefix, n_train, n_validation, speed.itemsize).views
+    head, fine = epochs(plan, n_train, n_validation, speed)
 
     def pass_over(n_views: int, blocks: float) -> float:
         """Training and validation photos drawn and run through."""
@@ -91,11 +87,53 @@ def _trained(plan: Plan, n_train: int, n_validation: int, speed: Speed) -> float
         n_views = max(1, plan_cache(entry, plan, len(names), n_train, n_validation).views)
         rest = sum(speed.frozen[prefix:])
         total += (cached * n_train + n_validation) * rest if cached else pass_over(n_views, before + rest)
-    every_epoch = 0 if cached else pass_over(1, before)
-    head = EPOCH + steps * STEP + 2 * SAVING * n_bytes + every_epoch * plan.head_only
-    fine = EPOCH + steps * (STEP + ADAMW * n_bytes / 4) + 4 * SAVING * n_bytes
-    fine += every_epoch + n_train * learning + n_validation * tail
     return total + plan.n_head_epochs * head + (plan.epochs - plan.n_head_epochs) * fine
+
+
+def epochs(plan: Plan, n_train: int, n_validation: int, speed: Speed) -> tuple[float, float]:
+    """Seconds of an epoch of gradient descent: while the head learns alone, and while blocks learn."""
+    entry = catalog.get(plan.backbone)
+    names, prefix = entry.block_names, _prefix(plan)
+    slower = [LARGE_BATCH if block.elements > LARGE else 1 for block in entry.blocks]
+    blocks = list(map(operator.mul, speed.blocks, slower))
+    backward = [PASSING_THROUGH if name in plan.frozen else LEARNING for name in names]
+    learning, tail = sum(map(operator.mul, blocks[prefix:], backward[prefix:])), sum(blocks[prefix:])
+    steps, n_bytes = math.ceil(n_train / plan.batch_size), 4 * learned(plan, 0)
+    again = 0.0
+    if not plan_cache(entry, plan, prefix, n_train, n_validation, speed.itemsize).views:
+        before = sum(speed.frozen[:prefix])
+        again = n_train * (_drawn(plan, speed) + before) + n_validation * (_plain(plan, speed) + before)
+    head = EPOCH + steps * STEP + 2 * SAVING * n_bytes + again * plan.head_only
+    fine = EPOCH + steps * (STEP + ADAMW * n_bytes / 4) + 4 * SAVING * n_bytes
+    return head, fine + again + n_train * learning + n_validation * tail
+
+
+def _prefix(plan: Plan) -> int:
+    """How many blocks from the pixels on are frozen without a gap."""
+    names = catalog.get(plan.backbone).block_names
+    return next((i for i, name in enumerate(names) if name not in plan.frozen), len(names))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a choice of blocks costs: numbers that are learned, seconds of an epoch, bytes of memory in a step."""
+
+    numbers: int
+    seconds: float
+    memory: float
+
+
+def cost(plan: Plan, n_classes: int, n_train: int, n_validation: int, speed: Speed) -> Cost:
+    """What gradient descent costs with the plan's ticks, whatever its solver.
+
+    Memory is what backward needs of a batch, and four numbers for each that learns: itself, its gradient and AdamW's
+    two moments.
+    """
+    told = dataclasses.replace(plan, solver="sgd")
+    head, fine = epochs(told, n_train, n_validation, speed)
+    numbers = learned(told, n_classes)
+    held = sum(speed.held[_prefix(told) :]) * min(plan.batch_size, n_train)
+    return Cost(numbers, head if told.head_only else fine, held + 16 * numbers)
 
 
 def learned(plan: Plan, n_classes: int) -> int:

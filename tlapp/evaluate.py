@@ -105,6 +105,11 @@ def cross_validated(held_out: float, n_held_out: int, n_right: int, n_test: int)
     return {"accuracy": accuracy, "interval": list(interval(accuracy, WORTH * n)), "method": CROSS_VALIDATED, "n": n}
 
 
+def percent(share: float) -> str:
+    """A share of 1 as whole per cent; 100 only where it is all."""
+    return f"{100 if share == 1 else min(99, round(100 * share))}%"
+
+
 def plausibly(interval: Sequence[float], to: str = "–") -> str:
     """An interval in words: "plausibly 84–97 %"."""
     low, high = (round(100 * share) for share in interval)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from tlapp import backbones
 from tlapp.predict import Predictor
 
 
@@ -23,20 +24,19 @@ def heat_map(predictor: Predictor, photo: np.ndarray, label: int) -> np.ndarray:
     """
     model, views = predictor.model, predictor.views
     inputs = views.normalise([views.plain(photo)]).to(model.head.linear.weight.device)
-    kept: list[Tensor] = []
-
-    def keep(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        kept.append(output.detach().requires_grad_())
-        return kept[0]
-
-    hook = list(model.blocks.values())[-1].register_forward_hook(keep)
-    try:
-        with torch.enable_grad():
-            score = model(inputs)[0, label]
-    finally:
-        hook.remove()
-    (gradient,) = torch.autograd.grad(score, kept)
-    heat = (kept[0] * gradient.mean((2, 3), keepdim=True)).sum(1, keepdim=True).relu()
+    last, pooled = model.n_blocks - 1, []
+    with torch.no_grad():
+        x = inputs
+        for i, block in enumerate(list(model.blocks.values())[:last]):
+            x = block(x)
+            if i in model.depths:
+                pooled.append(backbones.pool(x))
+        outputs = list(model.blocks.values())[last](x)
+    with torch.enable_grad():
+        outputs = outputs.detach().requires_grad_()
+        score = model.head(torch.cat([*pooled, backbones.pool(outputs)], 1))[0, label]
+    (gradient,) = torch.autograd.grad(score, outputs)
+    heat = (outputs * gradient.mean((2, 3), keepdim=True)).sum(1, keepdim=True).relu()
     crop = inputs.shape[-1]
     heat = nn.functional.interpolate(heat.detach().float(), (crop, crop), mode="bilinear", align_corners=False)[0, 0]
     return (heat / heat.max().clamp_min(1e-12)).cpu().numpy()

@@ -99,12 +99,6 @@ def remove(run: Run) -> None:
         run.path.rename(trash / run.id)
 
 
-def discard(run: Run) -> None:
-    """Remove the run for good. Raises RunError while it is at work."""
-    with _held(run):
-        shutil.rmtree(run.path, ignore_errors=True)
-
-
 @contextlib.contextmanager
 def _held(run: Run) -> Iterator[None]:
     """Nobody works on the run meanwhile."""

@@ -49,6 +49,8 @@ class Pool:
         given = any(photo.side == "validation" for photo in dataset.photos)
         self.groups = dataset.grouping(plan.split_by)[self.indices]
         self.fold = crossval.folds(self.labels, self.groups, self.is_validation, not given, plan.seed)
+        self.is_added = np.array([dataset.photos[i].added for i in self.indices], dtype=bool)
+        self.fold[self.is_added] = -1  # they were picked for being called wrong: no fair sample to choose by
         self.weights = np.ones(len(self.indices))
         if plan.class_weighting == "balanced":
             self.weights = class_weights(self.labels, self.n_classes)[self.labels]
@@ -77,7 +79,7 @@ class Pool:
         of four fifths of them does worse than one of all; or where folders gave the parts, which then differ in kind.
         """
         by_class = np.bincount(self.labels, minlength=self.n_classes)
-        sides = any(photo.side for photo in self.photos.dataset.photos)
+        sides = any(photo.side and not photo.added for photo in self.photos.dataset.photos)
         alone = crossval.within_one(self.labels, self.groups).any()
         if sides or alone or len(self.labels) > MANY or by_class.min() < ENOUGH:
             return None
@@ -86,7 +88,8 @@ class Pool:
         right = []
         for seed in range(REPEATS):
             fold = crossval.folds(self.labels, self.groups, none, True, seed)
-            right.append(self.right(self.choose(features, options, should_stop, fold)).mean())
+            fold[self.is_added] = -1
+            right.append(self.right(self.choose(features, options, should_stop, fold))[fold >= 0].mean())
         return float(np.mean(right))
 
     def right(self, choice: Choice) -> np.ndarray:

@@ -157,7 +157,6 @@ def _fit(
     right = pool.right(choice)
     instant = right if plan.is_instant else pools.instant_right(pool, cached, should_stop)
     result.accuracy, result.n = float(right[known].mean()), int(known.sum())
-    result.cross_validated = pool.cross_validated(features, choice, should_stop)
     result.best, result.best_epoch, result.epochs = model.learned(), n_steps, n_steps
     result.several, result.mirror, result.temperature = model.several, choice.mirror, choice.temperature
     remembered = unknown.Known.of(pool, known)
@@ -168,6 +167,7 @@ def _fit(
         "head": choice.head, "depth": "several" if model.several else "last", "mirror": choice.mirror, "l2": choice.l2,
         "fine_tuned": False, "held_out_loss": choice.loss, "compared": pools.comparison(right[known], instant[known]),
     }  # fmt: skip
+    result.cross_validated = pool.cross_validated(features, choice, should_stop)  # stopped here, there is a model
     return Fitted(without, right, instant, choice.loss)
 
 

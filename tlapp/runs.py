@@ -277,9 +277,9 @@ def all_runs(home: Path, within: str = "") -> list[Run]:
 
 
 def datasets_of(home: Path) -> set[str]:
-    """Ids of the datasets that runs learned from."""
+    """Ids of the datasets that runs learned from, those in the trash too."""
     found = set()
-    for run in all_runs(home):
+    for run in [*all_runs(home), *all_runs(home, TRASH)]:
         with contextlib.suppress(RunError):
             found.add(str(run.header()["dataset"]))
     return found

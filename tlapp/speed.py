@@ -181,13 +181,14 @@ class Speed:
     """What a backbone costs on a device, in seconds per photo.
 
     `blocks`: forward through each in float32; `frozen`: the same as `Frozen` runs them; `view`: a light view drawn.
-    `itemsize`: bytes of a cached number.
+    `itemsize`: bytes of a cached number. `held`: bytes that backward needs of what a block computes of one photo.
     """
 
     blocks: tuple[float, ...]
     frozen: tuple[float, ...]
     view: float
     itemsize: int = 4
+    held: tuple[int, ...] = ()
 
 
 def measure(entry: Backbone, name: str = "auto") -> Speed:
@@ -240,7 +241,28 @@ def _measure(entry: Backbone, device: torch.device) -> Speed:
 
     works = [functools.partial(forward, i) for i in range(n)] + [functools.partial(quickly, i) for i in range(n)]
     view, *blocks = _fastest([draw, *works])
-    return Speed(tuple(blocks[:n]), tuple(blocks[n:]), view, quick.itemsize)
+    held = [_held(model, i, activations[i][:1]) for i in range(n)]
+    return Speed(tuple(blocks[:n]), tuple(blocks[n:]), view, quick.itemsize, tuple(held))
+
+
+def _held(model: Classifier, i: int, x: Tensor) -> int:
+    """What backward through block i needs beside its parameters, in bytes."""
+    parameters = sum(p.nbytes for p in list(model.blocks.values())[i].parameters())
+    return max(0, held_by(lambda: model.run(x.detach(), i, i + 1)) - parameters)
+
+
+def held_by(work: Callable[[], object]) -> int:
+    """Bytes that backward would need of what `work` computes, parameters included."""
+    seen: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        work()
+    return sum(seen.values())
 
 
 def _wait(device: torch.device) -> None:

@@ -139,7 +139,7 @@ def _result(run: runs.Run) -> dict[str, Any]:
     """The one object that train prints."""
     plan, report = run.plan, run.report()
     names = ("n_train", "n_validation", "n_test", "validation_accuracy", "accuracy", "best_epoch", "epochs", "seconds")
-    newer = ("interval", "method", "validation_interval", "cross_validated", "head", "depth", "mirror", "fine_tuned")
+    newer = ("interval", "method", "validation", "cross_validated", "head", "depth", "mirror", "fine_tuned")
     return {
         "run": run.id,
         "path": str(run.path),
@@ -158,7 +158,7 @@ def _print_result(result: dict[str, Any], plan: Plan) -> None:
     print(scored(result["accuracy"], result["n_test"], "test photos"))
     if every := result.get("cross_validated"):
         print(
-            f"Asked of all {every['n']} photos, each by a model that had not seen it: {every['accuracy']:.0%}, "
+            f"Asked of all {every['n']} photos, each by a model that had not learned from it: {every['accuracy']:.0%}, "
             f"{evaluate.plausibly(every['interval'], ' to ')}."
         )
     compared, known = result.get("compared"), f"validation accuracy {result['validation_accuracy']:.0%}"
@@ -184,7 +184,7 @@ def _print_result(result: dict[str, Any], plan: Plan) -> None:
 def scored(accuracy: float, n: int, of: str) -> str:
     """An accuracy with the photos that it rests on and what chance allows."""
     range_ = evaluate.plausibly(evaluate.interval(accuracy, n), " to ")
-    return f"Accuracy {accuracy:.0%}: {round(accuracy * n)} of {n} {of} right, {range_}."
+    return f"Accuracy {evaluate.percent(accuracy)}: {round(accuracy * n)} of {n} {of} right, {range_}."
 
 
 def trial_line(trial: Trial) -> str:

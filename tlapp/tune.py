@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from tlapp import backbones, catalog, estimate, evaluate, recipe, speed
 from tlapp import train as training
@@ -225,20 +224,12 @@ class _Sweeper:
 
     def memory(self, source: Source, plan: Plan) -> float:
         """Megabytes that a step holds: what backward needs, and four numbers for each that learns."""
-        seen: dict[int, int] = {}
-
-        def keep(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            seen[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
         self.model.fixed_statistics = True  # nothing may move yet
         self.model.train()
         inputs, _ = source.batch(range(min(plan.batch_size, len(source.photos))), 1, self.device)
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            self.model(inputs, source.start)
+        held = speed.held_by(lambda: self.model(inputs, source.start))
         learning = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        return (sum(seen.values()) + 16 * learning) / 1e6
+        return (held + 16 * learning) / 1e6
 
     def judged(
         self, learning: tuple[str, ...], rate: float, accuracy: float, loss: float, seconds: float, megabytes: float,

@@ -193,7 +193,8 @@ class Known:
             near = rows[part] @ rows.T
             near[self.groups[part][:, None] == self.groups] = -1
             near = np.partition(near, -min(NEAREST, len(rows)), axis=1)[:, -NEAREST:]
-            distances[first : first + len(part)] = 1 - near.mean(1)
+            there = np.maximum((near > -1).sum(1), 1)  # of a small set with large groups there may be fewer
+            distances[first : first + len(part)] = 1 - np.where(near > -1, near, 0).sum(1) / there
         return Usual(distances, energies[asked])
 
     def remember(self, features: Tensor, usual: Usual) -> Learned:

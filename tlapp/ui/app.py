@@ -193,7 +193,7 @@ def _stop_older(found: Dataset) -> None:
             if run.is_live():
                 jobs.stop(run)
             elif run.state() == "stopped" and not run.has_model():
-                history.discard(run)
+                history.remove(run)
 
 
 @pieces.guarded

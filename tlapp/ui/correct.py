@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from tlapp import additions
+from tlapp import additions, decisions
 from tlapp.additions import Addition, Joined
 from tlapp.dataset import Dataset, Photo
+from tlapp.decisions import Decision
 from tlapp.errors import DataError, RunError, printable, some
 from tlapp.tasks import Report, Task
 from tlapp.ui import pieces, sheets, shelf
@@ -39,7 +40,9 @@ class Panel(NamedTuple):
 
 
 class Last(NamedTuple):
-    """The dataset and run of before, the dataset that followed, what joined, and the sheet with the picks of it."""
+    """The dataset and run of before, the dataset that followed, what joined, the sheet with the picks of it, and what
+    had been decided by then.
+    """
 
     dataset: str
     run: str
@@ -47,6 +50,7 @@ class Last(NamedTuple):
     photos: tuple[Photo, ...]
     sheet: str
     right: dict[int, str]
+    noted: tuple[Decision, ...]
 
 
 def build() -> Panel:
@@ -87,10 +91,11 @@ def wire(p: Panel, mine: Mine, answers: gr.HTML, sheet: gr.State) -> Any:
 
         for told in _adding.follow(request, work, _so_far):
             joined, is_new = told.answer, told.answer is not None and told.answer.photos != ()
-            if joined and found:
-                found.right.clear()
+            if joined and found:  # what was picked since then stays
+                found.right = {row: label for row, label in found.right.items() if picked.get(row) != label}
             if is_new:
-                last = Last(dataset, run, joined.dataset.id, joined.photos, name, picked)
+                noted = tuple(decisions.of(joined.dataset))
+                last = Last(dataset, run, joined.dataset.id, joined.photos, name, picked, noted)
                 _since[joined.dataset.id] = len(joined.photos), asked
             yield [
                 joined.dataset.id if is_new else gr.skip(),
@@ -107,7 +112,7 @@ def wire(p: Panel, mine: Mine, answers: gr.HTML, sheet: gr.State) -> Any:
         if last is None:
             raise DataError("There is nothing to undo.")
         found = shelf.dataset(dataset)
-        is_last = dataset == last.after or found is None
+        is_last = found is None or (dataset == last.after and decisions.of(found) == list(last.noted))
         back = last.dataset if is_last else additions.take_back(found, last.photos).id  # type: ignore[arg-type]
         if (sheet := sheets.get(name)) and name == last.sheet:
             sheet.right = {**last.right, **sheet.right}

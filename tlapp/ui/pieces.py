@@ -68,7 +68,7 @@ def section(title: str, body: str) -> str:
 
 def percent(share: float) -> str:
     """A share of 1 as whole per cent; 100 only where it is all."""
-    return f"{100 if share == 1 else min(99, round(100 * share))} %"
+    return evaluate.percent(share).replace("%", " %")
 
 
 def score(accuracy: float, n: int, of: str = "photos") -> str:

@@ -12,7 +12,7 @@ from tlapp.catalog import Backbone
 from tlapp.dataset import Dataset
 from tlapp.errors import UserError
 from tlapp.plan import WORTH_TUNING, Augmentation, Plan, too_few_to_tune, tuning
-from tlapp.ui import pieces, shelf
+from tlapp.ui import costs, pieces, shelf
 
 N_VIEWS = 8
 
@@ -45,17 +45,17 @@ def views(
     return f'<div class="tl-views">{"".join(figures)}</div><p class="tl-hint">{hint}</p>'
 
 
-def summary(found: Dataset | None, plan: Plan | UserError) -> tuple[str, gr.Button, str]:
-    """What will be learned and how long it takes; the Train button; why it cannot be pressed."""
+def summary(found: Dataset | None, plan: Plan | UserError) -> tuple[str, gr.Button, str, str]:
+    """What will be learned and how long it takes; the Train button; why it cannot be pressed; what each tick costs."""
+    off = gr.Button("Train", interactive=False)
     if isinstance(plan, UserError):
-        return "", gr.Button("Train", interactive=False), pieces.notice("error", str(plan))
+        return "", off, pieces.notice("error", str(plan)), ""
     if found is None:
-        reason = "There are no photos yet: load them in the Data tab."
-        return "", gr.Button("Train", interactive=False), pieces.notice("info", reason)
+        return "", off, pieces.notice("info", "There are no photos yet: load them in the Data tab."), ""
     try:
         split = plan.split(found)
     except UserError as error:
-        return "", gr.Button("Train", interactive=False), pieces.notice("error", str(error))
+        return "", off, pieces.notice("error", str(error)), ""
     entry = catalog.get(plan.backbone)
     from tlapp import estimate, recipe
 
@@ -64,20 +64,19 @@ def summary(found: Dataset | None, plan: Plan | UserError) -> tuple[str, gr.Butt
     tail = estimate.learned(tuning(plan), 0) if tunes else 0
     numbers = estimate.learned(plan, len(found.classes)) + tail
     up_to = "Up to " if tunes or (plan.solver != "sgd" and plan.depth == "auto") else ""
-    time = estimate.in_words(estimate.seconds(plan, *sizes, len(split.test), speed))
+    seconds = estimate.seconds(plan, *sizes, len(split.test), speed)
+    time = estimate.in_words(seconds)
     n = len(split.train) if plan.solver == "sgd" else len(split.train) + len(split.validation)
-    line = (
+    line = pieces.notice(
+        "info",
         f"{up_to}{numbers:,} numbers will be learned from {pieces.count(n, 'photo')}. "
-        f"{time[0].upper()}{time[1:]} at most. {_verdict(plan, entry, len(split.train), tunes)}"
+        f"{time[0].upper()}{time[1:]} at most. {_verdict(plan, entry, len(split.train), tunes)}",
     )
+    table = costs.table(plan, len(found.classes), *sizes, speed, seconds)
     if not plan.weights and not catalog.weights_path(entry).is_file():
         reason = f"{entry.title}'s weights are not on this machine: fetch them, use a file, or take another backbone."
-        return (
-            pieces.notice("info", line),
-            gr.Button(f"Train · {time}", interactive=False),
-            pieces.notice("warn", reason),
-        )
-    return pieces.notice("info", line), gr.Button(f"Train · {time}", interactive=True), ""
+        return line, gr.Button(f"Train · {time}", interactive=False), pieces.notice("warn", reason), table
+    return line, gr.Button(f"Train · {time}", interactive=True), "", table
 
 
 def _verdict(plan: Plan, entry: Backbone, n: int, tunes: bool) -> str:

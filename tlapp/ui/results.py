@@ -110,7 +110,7 @@ def _of_all(report: dict[str, Any]) -> str:
     if not every:
         return ""
     right = f"{pieces.percent(every['accuracy'])}, {evaluate.plausibly(every['interval'])}"
-    return f" Asked of all {every['n']} photos, each by a model that had not seen it: {right}."
+    return f" Asked of all {every['n']} photos, each by a model that had not learned from it: {right}."
 
 
 def _chosen_by(report: dict[str, Any]) -> str:

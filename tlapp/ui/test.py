@@ -109,10 +109,10 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
         return [name or "", pieces.notice("warn", said), gr.Button(visible=is_old)]
 
     @pieces.guarded
-    def show_why(name: str | None, kept: str, event: gr.EventData) -> str:
-        return _why(shelf.answering(name), sheets.get(kept), str(event.pick))
+    def show_why(kept: str, event: gr.EventData) -> str:
+        return _why(sheets.get(kept), str(event.pick))
 
-    why.open_after(shown.select(show_why, [pick, sheet], dialog, **QUIET))
+    why.open_after(shown.select(show_why, sheet, dialog, **QUIET))
     outputs = [shown, sheet, download, old, again, panel.tally, panel.add]
     follows = [progress, cancel, *outputs]
     zone.upload(from_zone, [zone, pick, sheet, mine.dataset], follows, show_progress="hidden")
@@ -144,15 +144,16 @@ def _try_test_photo(run: Run) -> str:
     photo = found.photos[index]
     answer = shelf.predictor(run).predict(found.pixels(index), photo.name)
     truth = f"A test photo of {found.classes[photo.label]}; it took no part in the training."
-    return answers.one(answer, shelf.data_uri(found.pixels(index)), run.id, truth, why=f"{TEST_PHOTO}{index}")
+    return answers.one(answer, shelf.data_uri(found.pixels(index)), run.id, truth, why=f"{TEST_PHOTO}{index} {run.id}")
 
 
-def _why(run: Run, sheet: Sheet | None, pick: str) -> str:
-    """The dialog on an answer: of the sheet by its row, or on a test photo of the run."""
-    number = pick.removeprefix(TEST_PHOTO)
+def _why(sheet: Sheet | None, pick: str) -> str:
+    """The dialog on an answer: of the sheet by its row, or on a test photo by its number and run."""
+    number, _, name = pick.removeprefix(TEST_PHOTO).partition(" ")
     if not number.isdecimal():
         raise RunError("There is no such answer. Ask again.")
     if pick.startswith(TEST_PHOTO):
+        run = shelf.answering(name)
         found = shelf.dataset_of(run)
         if found is None or int(number) >= len(found.photos):
             raise RunError("The photos of this run are gone from the workspace. Drop a photo instead.")

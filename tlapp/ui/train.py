@@ -38,13 +38,14 @@ class Parts(NamedTuple):
     numbers: dict[str, Any]
     go: gr.Button
     why_not: gr.HTML
+    costs: gr.HTML
     photo: gr.State
     draw: gr.State
 
     @property
     def told(self) -> list[Any]:
         """What says how the plan stands."""
-        return [self.words, self.go, self.why_not]
+        return [self.words, self.go, self.why_not, self.costs]
 
     @property
     def suggested(self) -> list[Any]:
@@ -138,7 +139,17 @@ def build(mine: Mine, data: Tab) -> Tab:
             if weighting == plan.suggest(before).class_weighting:  # as it was suggested, and never touched
                 changed[weights_classes] = plan.suggest(now).class_weighting
             return changed
-        return [form.AUTO, 0, *_suggest(p, dataset), "", "", gr.Button("Train", interactive=False), wait, dataset]
+        return [
+            form.AUTO,
+            0,
+            *_suggest(p, dataset),
+            "",
+            "",
+            gr.Button("Train", interactive=False),
+            wait,
+            gr.skip(),
+            dataset,
+        ]
 
     refreshes = Step(pieces.guarded(refresh), [mine.dataset, suited, weights_classes], filled)
     until_told = gr.Timer(0.5, active=False)
@@ -225,7 +236,7 @@ def _lay_out() -> Parts:
         form.block_choices(FIRST), value=list(FIRST.block_names), elem_id="blocks",
         label="Frozen blocks, from the pixels to the classes: ticked stays as it is, unticked learns",
     )  # fmt: skip
-    words = gr.HTML(elem_id="what-learns")
+    words, costs = gr.HTML(elem_id="what-learns"), gr.HTML(elem_id="costs")
     with gr.Accordion("More", open=False, elem_id="more"):
         for group in form.GROUPS:
             gr.HTML(f"<h3>{group}</h3>")
@@ -236,7 +247,7 @@ def _lay_out() -> Parts:
     photo, draw = gr.State(0), gr.State(0)
     return Parts(
         strength, sliders, views, back, another, redraw, backbone, panel, preset, panel_of_tries, blocks, words,
-        numbers, go, why_not,
+        numbers, go, why_not, costs,
         photo, draw,
     )  # fmt: skip
 
