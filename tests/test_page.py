@@ -191,6 +191,22 @@ def pick_run(page, group, run_id):
     until(lambda: run_id in picked(page, group), 30)
 
 
+def test_the_table_under_the_ticks_says_what_each_of_them_costs_and_warns(site, folder):
+    load(site, folder)
+    rows = site.locator(".tl-costs tbody tr")
+    assert rows.count() == len(BLOCKS) + 1
+    assert site.locator(".tl-costs .tl-quiet").count() == len(BLOCKS)
+    site.locator("#blocks input").last.uncheck()
+    site.locator(".tl-costs tr:not(.tl-quiet) th", has_text="top").wait_for()
+    assert "learns" in rows.nth(len(BLOCKS) - 1).inner_text()
+    total = rows.last.inner_text()
+    assert re.search(r"[\d,]+ a photo", total)
+    assert "MB" in total
+    site.locator("#costs .tl-warn", has_text="the network may learn them by heart").wait_for()
+    site.locator("#blocks input").last.check()
+    site.locator("#costs .tl-warn").wait_for(state="hidden")
+
+
 @pytest.fixture
 def newer_run(own_run, home):
     """The id of a second finished run; ask for it before `site`, so that the page opens on both."""

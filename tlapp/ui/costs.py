@@ -32,7 +32,8 @@ def table(plan: Plan, n_classes: int, n_train: int, n_validation: int, speed: Sp
     from tlapp import estimate
 
     def cost(frozen: tuple[str, ...]) -> Cost:
-        return estimate.cost(dataclasses.replace(plan, frozen=frozen), n_classes, n_train, n_validation, speed)
+        told = dataclasses.replace(plan, frozen=frozen, solver="sgd")
+        return estimate.cost(told, n_classes, n_train, n_validation, speed)
 
     names, now = catalog.get(plan.backbone).block_names, cost(plan.frozen)
     rows, dearest = "", ("", 0.0)
@@ -50,6 +51,8 @@ def table(plan: Plan, n_classes: int, n_train: int, n_validation: int, speed: Sp
     rows += _row("All, with the head", "", total, True)
     head = "".join(f'<th scope="col">{name}</th>' for name in ("Block", "", "Numbers", "An epoch", "Memory"))
     caption = "Quiet rows: what a block would add if you took its tick away. Measured and counted on this machine."
+    if plan.solver != "sgd":
+        caption += " Here the head is fitted exactly; the figures are those of gradient descent with these ticks."
     return (
         f'<table class="tl-table tl-costs"><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table>{pieces.notice('warn', _warning(plan, now, n_train, seconds, dearest[0]))}"
