@@ -16,15 +16,16 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "performance.md"
 SEEN = "photos from ImageNet, which the backbone has seen"
 Row = dict[str, Any]
+T = TypeVar("T")
 TITLES = {
     "instant": "tlapp, instant",
     "instant again": "tlapp, instant, from the second run on",
@@ -123,6 +124,15 @@ class Rows:
 
 
 _UNSHOWN = ("machine", "engine", "marks", "kinds")
+
+
+def drain(work: Generator[object, None, T]) -> T:
+    """What a piece of work comes to, whatever it tells on the way."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
 
 
 def words(kind: Row) -> str:

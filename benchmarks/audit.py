@@ -114,12 +114,7 @@ def copies(folder: Path, kind: str) -> Row:
 
 def drain(data: Dataset) -> Report:
     """The report of an audit."""
-    work = audit.audit(data)
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
+    return _common.drain(audit.audit(data))
 
 
 def render(rows: list[Row], page: Path) -> None:

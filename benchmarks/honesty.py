@@ -64,12 +64,8 @@ def prepared(folder: Path) -> tuple[Dataset, Plan, Tensor]:
     model.freeze(chosen.frozen)
     everything = Split(np.arange(len(data.photos)), np.arange(0), np.arange(0))
     photos = Pool(data, everything, Views.of(chosen), chosen)
-    work = pool.plain_cached(model, photos, chosen, lambda: False)
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return data, chosen, end.value.of(photos.indices, 1).all()
+    cached = _common.drain(pool.plain_cached(model, photos, chosen, lambda: False))
+    return data, chosen, cached.of(photos.indices, 1).all()
 
 
 def coverage(data: Dataset, chosen: Plan, rows: Tensor, per_class: int, draws: int) -> Row:

@@ -64,8 +64,8 @@ def test_a_file_in_two_classes_is_asked_about_first_and_left_out_until_then(two_
     assert shown.is_disputed(first)
     assert "The very same file stands in <code>blues</code> and in <code>reds</code>" in findings.suspect(shown, first)
     assert len(two_homes.photos) == 11
-    name = two_homes.photo(first.index).name
-    made = decisions.decide(two_homes, [decisions.about(two_homes.photo(first.index), RELABEL, "reds")])
+    name = two_homes.every[first.index].name
+    made = decisions.decide(two_homes, [decisions.about(two_homes.every[first.index], RELABEL, "reds")])
     assert {p.name: made.classes[p.label] for p in made.photos}[name] == "reds"
     assert [s for s in look(two_homes, made, suspects=(doubted,)).waiting] == [doubted]
 
@@ -82,11 +82,11 @@ def test_exact_copies_are_shown_by_the_one_that_is_used_and_broken_files_by_name
 
 
 def test_what_is_tested_stays_right_beside_a_photo_whose_class_was_settled(two_homes):
-    disputed = two_homes.photo(len(two_homes.photos))
+    disputed = two_homes.every[len(two_homes.photos)]
     made = decisions.decide(two_homes, [decisions.about(disputed, RELABEL, "reds")])
     split = made.split(0.2, 0.2, 0)
     tested = {made.photos[i].name for i in split.test}
-    assert {two_homes.photo(i).name for i in look(two_homes, made).tested} == tested
+    assert {two_homes.every[i].name for i in look(two_homes, made).tested} == tested
 
 
 def test_undoing_a_section_takes_back_what_it_did_and_no_more(data):

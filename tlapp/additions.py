@@ -57,7 +57,7 @@ def add(dataset: Dataset, new: Sequence[Addition], report: Report = lambda done,
     base, refused = decisions.original(dataset), []
     known = _known(base, dataset)
     joining: list[tuple[str, Photo, np.ndarray]] = []
-    names = {photo.name for photo in _every(base)}
+    names = {photo.name for photo in base.every}
     placed = [Placed(File(one.name, partial(read_file, one.path)), one.label, "train") for one in new]
     for done, (one, decoded) in enumerate(tasks.ahead(datasets.decode, placed)):
         report(done, len(placed))
@@ -96,8 +96,8 @@ def take_back(dataset: Dataset, photos: Sequence[Photo]) -> Dataset:
 
 def carry(old: Dataset, new: Dataset) -> None:
     """Take the features over that are known of photos of `old`, so that they need not be computed again for `new`."""
-    at = {photo.sha256: i for i, photo in enumerate(_every(old))}
-    pairs = [(at[p.sha256], i) for i, p in enumerate(_every(new)) if p.sha256 in at]
+    at = {photo.sha256: i for i, photo in enumerate(old.every)}
+    pairs = [(at[p.sha256], i) for i, p in enumerate(new.every) if p.sha256 in at]
     places, targets = (np.array(side, dtype=np.int64) for side in zip(*pairs, strict=True))
     for path in old.folder.glob("features-*.npy"):
         target = new.folder / path.name
@@ -105,18 +105,9 @@ def carry(old: Dataset, new: Dataset) -> None:
             rows = np.load(path)
             if target.exists() or len(rows) != len(at):
                 continue
-            carried = np.full((len(_every(new)), *rows.shape[1:]), np.nan, rows.dtype)
+            carried = np.full((len(new.every), *rows.shape[1:]), np.nan, rows.dtype)
             carried[targets] = rows[places]
-            workspace.write_atomic(target, partial(_save, carried))
-
-
-def _save(rows: np.ndarray, path: Path) -> None:
-    with open(path, "wb") as file:  # by its name alone, NumPy would add an ending
-        np.save(file, rows)
-
-
-def _every(dataset: Dataset) -> list[Photo]:
-    return [*dataset.photos, *(one.photo for one in dataset.disputed)]
+            workspace.write_array(target, carried)
 
 
 def _twin(photo: Photo, there: Sequence[Photo]) -> str:
@@ -133,7 +124,7 @@ def _known(base: Dataset, dataset: Dataset) -> dict[str, str]:
     """Why a photo of these bytes cannot join, for each that is there."""
     now = {photo.sha256: photo for photo in dataset.photos}
     said = {}
-    for photo in _every(base):
+    for photo in base.every:
         name = printable(photo.name)
         if found := now.get(photo.sha256):
             said[photo.sha256] = (

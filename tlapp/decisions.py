@@ -277,8 +277,7 @@ def _held(photo: Photo, together: Decision | None) -> Photo:
 
 def _places(base: Dataset) -> dict[int, int]:
     """The index of each photo, the disputed ones last, by where its pixels lie."""
-    every = [*base.photos, *(d.photo for d in base.disputed)]
-    return {photo.offset: i for i, photo in enumerate(every)}
+    return {photo.offset: i for i, photo in enumerate(base.every)}
 
 
 def _settled(skipped: Sequence[Skipped], name: str) -> list[Skipped]:
@@ -299,7 +298,7 @@ def places(dataset: Dataset) -> tuple[Path, int, np.ndarray]:
             return base.folder, len(at), np.array([at[photo.offset] for photo in dataset.photos])
         except (DataError, KeyError):  # deleted by hand: the dataset lives on by itself
             pass
-    return dataset.folder, len(dataset.photos) + len(dataset.disputed), np.arange(len(dataset.photos))
+    return dataset.folder, len(dataset.every), np.arange(len(dataset.photos))
 
 
 def _original_folder(dataset: Dataset) -> Path:
@@ -313,10 +312,9 @@ def _slot(decision: Decision) -> tuple[str, str]:
 
 def _matched(base: Dataset, decisions: Iterable[Decision]) -> list[tuple[Decision, Photo]]:
     """The decisions that are about photos of this dataset, with these."""
-    photos = [*base.photos, *(d.photo for d in base.disputed)]
-    by_digits = {photo.sha256[:_DIGITS]: photo for photo in photos}
-    names = _by_text([photo.name for photo in photos])
-    by_own_name = {photo.name: photo for photo in photos}
+    by_digits = {photo.sha256[:_DIGITS]: photo for photo in base.every}
+    names = _by_text([photo.name for photo in base.every])
+    by_own_name = {photo.name: photo for photo in base.every}
     by_name = {text: by_own_name[name] for text, name in names.items()}
     pairs = [(d, by_digits.get(d.photo[:_DIGITS]) if d.photo else by_name.get(d.file)) for d in decisions]
     return [(decision, photo) for decision, photo in pairs if photo]

@@ -47,7 +47,7 @@ def _copy_pixels(parts: Sequence[Dataset], folder: Path) -> tuple[list[tuple[str
     with open(folder / "photos.bin", "wb") as out:
 
         def copied(part: Dataset, index: int) -> Photo:
-            photo = part.photo(index)
+            photo = part.every[index]
             copy = dataclasses.replace(photo, name=free_name(photo.name, taken), offset=out.tell())
             taken.add(copy.name)
             out.write(part.pixels(index).data)

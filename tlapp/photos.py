@@ -112,17 +112,17 @@ class Dataset:
         counts = Counter(photo.label for photo in self.photos)
         return {name: counts[i] for i, name in enumerate(self.classes)}
 
-    def photo(self, index: int) -> Photo:
-        """One photo; the disputed ones come after the others."""
-        n = len(self.photos)
-        return self.photos[index] if index < n else self.disputed[index - n].photo
+    @cached_property
+    def every(self) -> tuple[Photo, ...]:
+        """All photos of which there are copies; the disputed ones come after the others."""
+        return (*self.photos, *(one.photo for one in self.disputed))
 
     def pixels(self, index: int) -> np.ndarray:
         """The copy of one photo: uint8, (height, width, 3), RGB; the disputed ones come after the others.
 
         Raises DataError if the copy is gone.
         """
-        photo = self.photo(index)
+        photo = self.every[index]
         try:
             return np.array(
                 np.memmap(

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -150,13 +149,8 @@ def plain_features(whole: Frozen, pool: Pool, plan: Plan, should_stop: ShouldSto
 
         yield from run_over(whole, pool.part(missing), [PLAIN], put, should_stop, stage)
         with contextlib.suppress(OSError):  # a full disk only costs the time to compute them again
-            workspace.write_atomic(path, lambda temporary: _save(temporary, known))
+            workspace.write_array(path, known)
     return lambda chosen: torch.from_numpy(known[places[list(chosen)]])
-
-
-def _save(path: Path, rows: np.ndarray) -> None:
-    with open(path, "wb") as file:  # by its name alone, NumPy would add an ending
-        np.save(file, rows)
 
 
 def plain_cached(

@@ -106,7 +106,6 @@ def _deliver(
     report = {
         **scores.to_dict(dataset.classes),
         "validation_accuracy": result.accuracy,
-        "validation_interval": evaluate.stated(result.accuracy, result.n)["interval"],
         "validation": {**evaluate.stated(result.accuracy, result.n), "n": result.n},
         "best_epoch": result.best_epoch,
         "epochs": result.epochs,

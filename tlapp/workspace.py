@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import filelock
+import numpy as np
 import platformdirs
 
 from tlapp.errors import UserError, printable
@@ -64,6 +65,16 @@ def write_atomic(path: Path, content: bytes | Callable[[Path], None]) -> None:
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_array(path: Path, rows: np.ndarray) -> None:
+    """Put an array at `path` as `np.save` writes it, whole or not at all. Raises OSError."""
+
+    def save(temporary: Path) -> None:
+        with open(temporary, "wb") as file:  # by its name alone, NumPy would add an ending
+            np.save(file, rows)
+
+    write_atomic(path, save)
 
 
 def sync_folder(folder: Path) -> None:

@@ -181,7 +181,7 @@ def _start_instant(dataset: str, own: str) -> Any:
 def _stop_older(found: Dataset) -> None:
     """Stop instant runs on the same photos as they stood before the last decision: nobody waits for them any more.
 
-    Those that were stopped so before and have no model are removed for good.
+    Those that were stopped so before and have no model are moved to the trash.
     """
     for run in runs.all_runs(workspace.home()):
         with contextlib.suppress(RunError):

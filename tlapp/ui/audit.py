@@ -258,7 +258,7 @@ def _finding(look: Look, kind: str) -> Finding:
 def _judged(look: Look, kind: str, at: str, to: str | None) -> Decision:
     """What the person says of the photo with these digits: as it is labelled, as suggested, or of the class `to`."""
     for one in look.contradicted:
-        photo = look.base.photo(one.index)
+        photo = look.base.every[one.index]
         decision = decisions.about(photo, kind)
         if decision.photo == at:
             label = int(to) if to is not None else one.suggested
@@ -375,7 +375,7 @@ def _labels(p: Panel, look: Look) -> Update:
         p.leave: {"interactive": True},
         p.undo: undo,
         p.other: {"choices": others, "value": None, "interactive": True, "visible": bool(others)},
-        p.at: {"value": decisions.about(look.base.photo(one.index), KEEP).photo},
+        p.at: {"value": decisions.about(look.base.every[one.index], KEEP).photo},
     }
 
 

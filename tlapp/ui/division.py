@@ -14,7 +14,7 @@ import gradio as gr
 import numpy as np
 
 from tlapp import tables
-from tlapp.dataset import Dataset, Split
+from tlapp.dataset import Dataset, Split, has_test
 from tlapp.errors import DataError
 from tlapp.plan import Plan
 from tlapp.ui import pieces, shelf
@@ -103,8 +103,7 @@ def show(found: Dataset | None, share: float, seed: float | None, by: str, is_op
         split = found.split(share / 100, Plan.validation_fraction, int(seed or 0), by)
     except DataError as error:
         return [pieces.notice("error", str(error)), *hidden]
-    given = any(photo.side == "test" for photo in found.photos)
-    is_first = (given or share == DEFAULT_SHARE) and not seed and by == "photo"
+    is_first = (has_test(found.photos) or share == DEFAULT_SHARE) and not seed and by == "photo"
     later = (
         "" if is_first else "The instant model is scored on the split that came first; runs that you start take this."
     )
@@ -121,7 +120,7 @@ def start(
 
     `stands`: where the controls stand and are to stay.
     """
-    own_test = found is not None and any(photo.side == "test" for photo in found.photos)
+    own_test = found is not None and has_test(found.photos)
     has_folders = found is not None and any(found.subfolders)
     slider = gr.Slider(value=DEFAULT_SHARE, visible=found is not None and not own_test)
     values = [gr.skip()] * 3 if stands else [slider, 0, gr.Radio(value="photo", visible=has_folders)]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tlapp import catalog, decisions, plan
-from tlapp.dataset import Dataset, Split
+from tlapp.dataset import Dataset, Split, has_test
 from tlapp.decisions import EXCLUDE, RELABEL, TOGETHER, Decision
 from tlapp.errors import DataError
 from tlapp.photos import Photo
@@ -74,20 +74,19 @@ class Look:
 
     def is_out(self, index: int) -> bool:
         """Whether the person left this photo of `base` out."""
-        decision = self.label_decision(self.base.photo(index))
+        decision = self.label_decision(self.base.every[index])
         return decision is not None and decision.kind == EXCLUDE
 
     @cached_property
     def kept(self) -> list[int]:
         """Photos of `base` that the current dataset has, by their index there, in its order."""
-        at = {photo.offset: i for i, photo in enumerate(self.base.photos)}
-        at |= {one.photo.offset: i for i, one in enumerate(self.base.disputed, len(at))}
+        at = {photo.offset: i for i, photo in enumerate(self.base.every)}
         return [at[photo.offset] for photo in self.current.photos]
 
     @cached_property
     def given(self) -> bool:
         """Whether folders say which photos are for testing."""
-        return any(photo.side == "test" for photo in self.base.photos)
+        return has_test(self.base.photos)
 
     @cached_property
     def tested(self) -> frozenset[int]:
@@ -105,7 +104,7 @@ class Look:
     @cached_property
     def waiting(self) -> list[Suspect]:
         """Those about which nothing was decided yet."""
-        return [s for s in self.contradicted if not self.label_decision(self.base.photo(s.index))]
+        return [s for s in self.contradicted if not self.label_decision(self.base.every[s.index])]
 
     @cached_property
     def contradicted(self) -> list[Suspect]:
@@ -123,7 +122,7 @@ class Look:
     @cached_property
     def last(self) -> Decision | None:
         """The newest decision about a contradicted label that was made as such, not by a section."""
-        photos = [self.base.photo(s.index) for s in self.contradicted]
+        photos = [self.base.every[s.index] for s in self.contradicted]
         made = [self.label_decision(photo) for photo in photos]
         about = {id(d) for d in made if d and not (d.kind == EXCLUDE and d.value)}
         return next((d for d in reversed(self.noted) if id(d) in about), None)
@@ -227,7 +226,7 @@ def ahead(report: Report) -> str:
 
 def suspect(look: Look, one: Suspect) -> str:
     """A contradicted label, large, as HTML."""
-    photo, classes = look.base.photo(one.index), look.base.classes
+    photo, classes = look.base.every[one.index], look.base.classes
     label, other = classes[one.label], classes[one.suggested]
     said = f"Labelled `{label}`; the other photos say `{other}`."
     if one.score < 0.1:

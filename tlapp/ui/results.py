@@ -116,8 +116,8 @@ def _of_all(report: dict[str, Any]) -> str:
 def _chosen_by(report: dict[str, Any]) -> str:
     """On which photos the choices were made, and how the model does there."""
     best, on = pieces.percent(report["validation_accuracy"]), f"On the {report['n_validation']} validation photos"
-    if interval := report.get("validation_interval"):
-        best += f", {evaluate.plausibly(interval)}"
+    if stated := report.get("validation"):
+        best += f", {evaluate.plausibly(stated['interval'])}"
     if "head" not in report:
         return f"{on}, on which epoch {report['best_epoch']} was chosen: {best}."
     if report["fine_tuned"]:

@@ -115,7 +115,8 @@ def model(name: Any) -> Model | None:
     found = models()
     exact = next((m for m in found if m.run.id == name), None)
     own = None if exact else run(name)
-    same = next((m for m in found if photos_of(m.run) == photos_of(own)), None) if own else None
+    photos = photos_of(own) if own else None
+    same = next((m for m in found if photos_of(m.run) == photos), None) if own else None
     return exact or same or next(iter(found), None)
 
 

@@ -14,7 +14,7 @@ from tlapp import catalog, jobs, plan, settings
 from tlapp.dataset import Dataset
 from tlapp.errors import DataError, PlanError
 from tlapp.plan import AUGMENTATIONS, Plan
-from tlapp.ui import form, pieces, preview, recall, shelf, tries, weights
+from tlapp.ui import audit, form, pieces, preview, recall, shelf, tries, weights
 from tlapp.ui.frame import QUIET, Mine, Recall, Step, Tab
 
 FIRST = catalog.get(catalog.INCLUDED)
@@ -188,7 +188,7 @@ def _wire_framing(framing: gr.Radio, button: gr.Button) -> Any:
     """The button of the data tab sets how photos fill the square, and says what it would do next."""
 
     def says(now: str) -> str:
-        return "Undo" if now == "letterbox" else "Show all of each photo"
+        return audit.UNDO if now == "letterbox" else audit.SHOW_WHOLE
 
     framing.change(says, framing, button, **QUIET)
     return button.click(lambda now: "crop" if now == "letterbox" else "letterbox", framing, framing, **QUIET)
