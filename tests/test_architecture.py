@@ -16,8 +16,8 @@ ORDER = [
     "pool", "unknown", "forecast", "audit", "optimizers", "train", "recipe", "told", "estimate", "evaluate", "tune",
     "runs", "history", "compare", "figures", "predict", "explain", "scoring", "fetching", "sitting", "jobs",
     "ui.pieces", "ui.frame", "ui.scale", "ui.curve", "ui.guard", "ui.serve", "ui.drop", "ui.shelf", "ui.form",
-    "ui.costs", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings", "ui.audit", "ui.matrix", "ui.why",
-    "ui.sure", "ui.recall", "ui.overlay", "ui.versus", "ui.history", "ui.answers", "ui.sheets",
+    "ui.costs", "ui.views", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings", "ui.audit",
+    "ui.matrix", "ui.why", "ui.sure", "ui.recall", "ui.overlay", "ui.versus", "ui.history", "ui.answers", "ui.sheets",
     "ui.camera|ui.correct", "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "terminal",
     "commands|run_commands", "cli",
 ]  # fmt: skip

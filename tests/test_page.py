@@ -27,7 +27,7 @@ from sites import (
 from tlapp import catalog, dataset, demo, runs, tune, workspace
 from tlapp.plan import Augmentation
 from tlapp.tune import Trial
-from tlapp.ui import preview
+from tlapp.ui.views import Shown, grid
 
 
 def test_from_the_demo_set_to_a_tested_photo_by_mouse_alone(site, home):
@@ -248,8 +248,8 @@ def views(page):
 def expected_views(home, degrees, framing="crop"):
     """What the preview must show at this rotation, made by the library."""
     data = dataset.load(next(path for path in (home / "datasets").iterdir() if path.is_dir()))
-    made = preview.views(data, 0, 0, Augmentation(rotation=degrees), catalog.get(catalog.INCLUDED), framing)
-    return re.findall('src="([^"]+)"', made)
+    entry = catalog.get(catalog.INCLUDED)
+    return re.findall('src="([^"]+)"', grid(data, Shown(data.id, 0, 0, Augmentation(rotation=degrees), entry, framing)))
 
 
 def test_the_preview_follows_a_slider_by_mouse_and_keyboard_to_its_last_value(site, folder, home):

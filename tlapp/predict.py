@@ -78,19 +78,28 @@ class Predictor:
 
     def outputs(self, photos: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """Features as the head normalises them, float32 (photos, features); scores, float64 (photos, classes)."""
-        model, head = self.model, self.model.head
+        head = self.model.head
         features, scores = [torch.zeros(0, sum(head.widths))], [torch.zeros(0, len(self.classes)).double()]
         for first in range(0, len(photos), BATCH):
-            plain = [self.views.plain(photo) for photo in photos[first : first + BATCH]]
-            inputs = self.views.normalise(plain).to(head.linear.weight.device)
-            with torch.inference_mode():
-                seen = head.normalise(model.run(inputs, 0, model.n_blocks))
-                found = head.linear(seen)
-                if model.mirror:
-                    found = (found + model(inputs.flip(3))) / 2
-                features.append(seen.cpu())
-                scores.append(found.double().cpu())
+            seen, found = self._run([self.views.plain(photo) for photo in photos[first : first + BATCH]])
+            features.append(seen)
+            scores.append(found)
         return torch.cat(features), torch.cat(scores)
+
+    def name_views(self, views: Sequence[torch.Tensor]) -> list[str]:
+        """The class of each view already drawn, uint8 (3, H, W), all of one size, at least one."""
+        return [self.classes[best] for best in self._run(views)[1].argmax(1).tolist()]
+
+    def _run(self, views: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """One batch, as `outputs`."""
+        model, head = self.model, self.model.head
+        inputs = self.views.normalise(views).to(head.linear.weight.device)
+        with torch.inference_mode():
+            seen = head.normalise(model.run(inputs, 0, model.n_blocks))
+            scores = head.linear(seen)
+            if model.mirror:
+                scores = (scores + model(inputs.flip(3))) / 2
+            return seen.cpu(), scores.double().cpu()
 
     def predict(self, photo: np.ndarray, file: str = "") -> Prediction:
         """Classify one picture that is already decoded by `images.load`."""

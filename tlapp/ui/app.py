@@ -108,7 +108,7 @@ def build_app() -> gr.Blocks:
             taken = step.after(taken)
         pairs = ((show_own, offer_result), (choose_own, offer_model))
         after_end = [_once_ended(show, offer, browser, ended) for show, offer in pairs]
-        _then(ended.change(lambda: None, None, None, **QUIET), tell_tops, *after_end, list_runs)
+        _then(ended.change(lambda: None, None, None, **QUIET), tell_tops, *after_end, list_runs, *train_tab.once_ended)
         for event in test_tab.changed:
             _then(event, tell_tops, show_own, list_runs, choose_own)
         _then(train_title.select(lambda: None, None, None, **QUIET), *live_tab.refresh)

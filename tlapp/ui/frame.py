@@ -72,6 +72,7 @@ class Tab:
         show_whole: the button that has all of a long photo shown to the network, if there is one.
         recall: how a run's settings are taken back, if they are.
         asks: the button that asks for that, and the id of the run, if there are.
+        once_ended: what to do when a run has ended.
     """
 
     refresh: list[Step]
@@ -81,6 +82,7 @@ class Tab:
     show_whole: gr.Button | None = None
     recall: Recall | None = None
     asks: tuple[gr.Button, gr.Textbox] | None = None
+    once_ended: list[Step] = field(default_factory=list)
 
 
 def listed(options: list[tuple[str, str]], value: str | None, before: str | None) -> gr.Dropdown:

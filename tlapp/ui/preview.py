@@ -1,6 +1,6 @@
-"""What the person sees before training: a photo's augmented views, and what a choice of blocks will cost.
+"""What the person is told before training: what will be learned, how long it takes, and what each block costs.
 
-Torch is imported when a preview is first asked for.
+Torch is imported when it is first asked.
 """
 
 from __future__ import annotations
@@ -11,38 +11,8 @@ from tlapp import catalog
 from tlapp.catalog import Backbone
 from tlapp.dataset import Dataset
 from tlapp.errors import UserError
-from tlapp.plan import WORTH_TUNING, Augmentation, Plan, too_few_to_tune, tuning
-from tlapp.ui import costs, pieces, shelf
-
-N_VIEWS = 8
-
-
-def views(
-    found: Dataset | None, photo: int, draw: int, augmentation: Augmentation, backbone: Backbone, framing: str = "crop"
-) -> str:  # fmt: skip
-    """HTML of a 4 × 2 grid: the photo as the network sees it plainly, then random views, as in training."""
-    if found is None:
-        empty = '<div class="tl-photo tl-blank"></div>' * N_VIEWS
-        return f'<div class="tl-views">{empty}</div><p class="tl-hint">Views of your photos appear here.</p>'
-    from tlapp.augment import Views, view_seed
-
-    shown = [i for i, entry in enumerate(found.photos) if entry.side != "test"]
-    index = shown[photo % len(shown)]
-    pixels, entry = found.pixels(index), found.photos[index]
-    made = Views(augmentation, backbone, framing)
-    tensors = [made.plain(pixels)]
-    tensors += [made.draw(pixels, view_seed(draw, entry.sha256, n)) for n in range(N_VIEWS - 1)]
-    name = found.classes[entry.label]
-    figures = [
-        pieces.picture(
-            shelf.data_uri(tensor.permute(1, 2, 0).contiguous().numpy()),
-            f"{name}, {f'view {n}' if n else 'original'}",
-            "original" if n == 0 else "",
-        )
-        for n, tensor in enumerate(tensors)
-    ]
-    hint = f"{pieces.text(entry.name)} · {pieces.text(name)} · photo {photo % len(shown) + 1} of {len(shown)}"
-    return f'<div class="tl-views">{"".join(figures)}</div><p class="tl-hint">{hint}</p>'
+from tlapp.plan import WORTH_TUNING, Plan, too_few_to_tune, tuning
+from tlapp.ui import costs, pieces
 
 
 def summary(found: Dataset | None, plan: Plan | UserError) -> tuple[str, gr.Button, str, str]:

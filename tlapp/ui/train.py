@@ -14,7 +14,7 @@ from tlapp import catalog, jobs, plan, settings
 from tlapp.dataset import Dataset
 from tlapp.errors import DataError, PlanError
 from tlapp.plan import AUGMENTATIONS, Plan
-from tlapp.ui import audit, form, pieces, preview, recall, shelf, tries, weights
+from tlapp.ui import audit, form, pieces, preview, recall, shelf, tries, views, weights
 from tlapp.ui.frame import QUIET, Mine, Recall, Step, Tab
 
 FIRST = catalog.get(catalog.INCLUDED)
@@ -26,6 +26,7 @@ class Parts(NamedTuple):
     strength: gr.Radio
     sliders: dict[str, gr.Slider]
     views: gr.HTML
+    marks: gr.HTML
     back: gr.Button
     another: gr.Button
     redraw: gr.Button
@@ -61,12 +62,20 @@ def build(mine: Mine, data: Tab) -> Tab:
     fields |= {"backbone": p.backbone, "frozen": p.blocks, "weights": p.weights.name}
     inputs = {mine.dataset, p.photo, p.draw, *fields.values()}
 
+    def shown(values: dict[Any, Any]) -> tuple[Dataset | None, views.Shown]:
+        entry, framing = catalog.get(values[p.backbone]), values[p.numbers["framing"]]
+        augmentation, dataset = form.read_augmentation(values, p.sliders), values[mine.dataset]
+        return shelf.dataset(dataset), views.Shown(
+            dataset, values[p.photo], values[p.draw], augmentation, entry, framing
+        )
+
     @pieces.guarded
     def show(values: dict[Any, Any]) -> str:
-        chosen, entry = form.read_augmentation(values, p.sliders), catalog.get(values[p.backbone])
-        framing = values[p.numbers["framing"]]
-        found = shelf.dataset(values[mine.dataset])
-        return preview.views(found, values[p.photo], values[p.draw], chosen, entry, framing)
+        return views.grid(*shown(values))
+
+    @pieces.guarded
+    def mark(values: dict[Any, Any]) -> str:
+        return views.marks(*shown(values))
 
     @pieces.guarded
     def tell(values: dict[Any, Any]) -> tuple[Any, ...]:
@@ -89,6 +98,8 @@ def build(mine: Mine, data: Tab) -> Tab:
         return jobs.start(found, form.read_plan(values, fields)).id
 
     shows, tells = Step(show, inputs, p.views), Step(tell, inputs, p.told)
+    marks = Step(mark, inputs, p.marks)
+    p.views.change(mark, inputs, p.marks, **QUIET)
     for slider in p.sliders.values():
         slider.input(follow_slider, inputs, [p.views, p.strength, p.preset, *p.told], **QUIET)
     strengths = list(p.sliders.values())
@@ -165,7 +176,7 @@ def build(mine: Mine, data: Tab) -> Tab:
     until_told.tick(tell_last, inputs | {suited}, [*p.told, until_told], **QUIET)
     recalls = _wire_recall(p, mine, fields, suited)
     waits.after(shows.after(recalls.taken.change(lambda: None, None, None, **QUIET)))
-    return Tab([refreshes, shows, waits], [started], recall=recalls)
+    return Tab([refreshes, shows, waits], [started], recall=recalls, once_ended=[marks])
 
 
 def _wire_recall(p: Parts, mine: Mine, fields: dict[str, Any], suited: gr.State) -> Recall:
@@ -221,7 +232,9 @@ def _lay_out() -> Parts:
             with gr.Column(elem_id="sliders"):
                 sliders = form.augmentation_sliders()
         with gr.Column(scale=6, min_width=300):
-            views = gr.HTML(preview.views(None, 0, 0, AUGMENTATIONS["light"], FIRST), elem_id="preview")
+            with gr.Column(elem_id="preview"):
+                grid = gr.HTML(views.grid(None, views.Shown("", 0, 0, AUGMENTATIONS["light"], FIRST)))
+                marks = gr.HTML(elem_id="marks")
             with gr.Row(elem_id="preview-buttons"):
                 back = gr.Button("◀ Back", size="sm", min_width=80, elem_id="photo-back")
                 another = gr.Button("Another photo ▶", size="sm", min_width=120, elem_id="photo-next")
@@ -246,7 +259,7 @@ def _lay_out() -> Parts:
     why_not = gr.HTML(elem_id="why-not")
     photo, draw = gr.State(0), gr.State(0)
     return Parts(
-        strength, sliders, views, back, another, redraw, backbone, panel, preset, panel_of_tries, blocks, words,
+        strength, sliders, grid, marks, back, another, redraw, backbone, panel, preset, panel_of_tries, blocks, words,
         numbers, go, why_not, costs,
         photo, draw,
     )  # fmt: skip
