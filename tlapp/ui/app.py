@@ -13,6 +13,7 @@ from tlapp.dataset import Dataset
 from tlapp.errors import RunError, UserError
 from tlapp.tasks import Report, Task
 from tlapp.ui import audit, data, live, pieces, recall, results, shelf, test, train, why
+from tlapp.ui.drop import ANYWHERE, drop_zone
 from tlapp.ui.frame import QUIET, Mine, Step, Tab, Top, mine, top
 
 SWITCH_THEME = "() => localStorage.setItem('tlapp-dark', document.body.classList.toggle('dark'))"
@@ -73,7 +74,11 @@ def build_app() -> gr.Blocks:
             gr.HTML("<h1>tlapp</h1><p>Teach a pretrained network your own photos, on your own machine.</p>")
             device = gr.HTML('<p class="tl-device">&nbsp;</p>', elem_id="device")
             theme = gr.Button("Light / dark", size="sm", scale=0, min_width=100, elem_id="theme")
-        below, dialog = live.strip(), why.build()
+        with gr.Column(elem_id="dock"):
+            with gr.Row(visible=False, elem_id="try-anywhere") as trying:
+                anywhere = drop_zone("anywhere", ANYWHERE)
+            below = live.strip()
+        dialog = why.build()
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("1 Data", id="data"):
                 tops = [top("data")]
@@ -87,9 +92,9 @@ def build_app() -> gr.Blocks:
                 results_tab = results.build(browser, dialog)
             with gr.Tab("4 Test", id="test") as test_title:
                 tops.append(top("test"))
-                test_tab = test.build(browser, dialog)
+                test_tab = test.build(browser, dialog, anywhere)
 
-        tell_tops = Step(_tops, [browser.dataset, browser.run], [part for one in tops for part in one])
+        tell_tops = Step(_tops, [browser.dataset, browser.run], [trying, *(part for one in tops for part in one)])
         recalls = _wire_recall(browser, tabs, data_tab, train_tab, results_tab)
         data_and_train = [tell_tops, *data_tab.refresh, *train_tab.refresh, *recalls]
         _then(page.load(lambda: None, None, None, **QUIET), *live_tab.refresh, *data_and_train)
@@ -114,6 +119,7 @@ def build_app() -> gr.Blocks:
         _then(train_title.select(lambda: None, None, None, **QUIET), *live_tab.refresh)
         _then(results_title.select(lambda: None, None, None, **QUIET), tell_tops, list_results, list_runs)
         _then(test_title.select(lambda: None, None, None, **QUIET), tell_tops, list_models)
+        anywhere.upload(lambda: gr.Tabs(selected="test"), None, tabs, **QUIET)
         for button, name in _ways(data_tab, live_tab, tops):
             button.click(lambda name=name: gr.Tabs(selected=name), None, tabs, **QUIET)
         page.load(_device, None, device, **QUIET).then(_measure, None, None, **QUIET)
@@ -157,7 +163,7 @@ def _once_ended(show: Step, offer: Step, browser: Mine, ended: gr.Textbox) -> St
 
 def _ways(data_tab: Tab, live_tab: Tab, tops: list[Top]) -> list[tuple[Any, str]]:
     """Buttons and the tabs they lead to."""
-    ways = [(data_tab.next, "train"), (live_tab.next, "test")]
+    ways = [(data_tab.next, "train"), (data_tab.start, "train"), (live_tab.next, "test")]
     return [*ways, (tops[1].way, "data"), (tops[2].way, "train"), (tops[3].way, "train")]
 
 
@@ -210,6 +216,7 @@ def _tops(dataset: str, run: str) -> list[Any]:
     finished = len(shelf.models())
     results = f"{pieces.count(finished, 'finished run')}, listed below under All runs"
     return [
+        gr.Row(visible=found is not None),
         *_top(photos, "", ""),
         *_top(trained, "" if found else "There are no photos yet.", "Go to 1 Data"),
         *_top(results if model else "", "" if model else "There is no finished run yet.", "Go to 2 Train"),
@@ -222,7 +229,9 @@ def _instant(found: Dataset | None) -> str:
     run = shelf.instant(found, plan.instant(found)) if found else None
     made = next((model for model in shelf.models() if model.run == run), None) if run else None
     if made:
-        return f" · instant model: {pieces.score(made.accuracy, made.n_test, 'test photos')}; try it in 4 Test"
+        return (
+            f" · instant model: {pieces.score(made.accuracy, made.n_test, 'test photos')}; drop a new photo to try it"
+        )
     if run is None or not run.is_live():
         return ""
     waits = shelf.record(run).place > 0

@@ -46,6 +46,7 @@ class Parts(NamedTuple):
     where: division.Panel
     check: audit.Panel
     go_on: gr.Button
+    start: gr.Button
 
 
 def build(mine: Mine) -> Tab:
@@ -66,6 +67,7 @@ def build(mine: Mine) -> Tab:
             gr.Accordion(visible=found is not None),
             gr.Dropdown(classes, value=None),
             gr.Button(interactive=found is not None),
+            gr.Button(interactive=found is not None),
             original,
             *values,
             *shown,
@@ -84,10 +86,10 @@ def build(mine: Mine) -> Tab:
     division.wire(p.where, mine.dataset, controls, p.split)
     divided = [*controls, p.split, p.where.shown, p.where.download, p.where.where]
     original = gr.State(None)
-    outputs = [p.overview, p.notes, p.change, p.chosen, p.go_on, original, *divided]
+    outputs = [p.overview, p.notes, p.change, p.chosen, p.go_on, p.start, original, *divided]
     refreshes = Step(refresh, [mine.dataset, *controls, original, p.where.is_open], outputs)
     checks = audit.wire(p.check, mine, list(controls))
-    return Tab([refreshes, checks], [mine.dataset], p.go_on, controls._asdict(), p.check.show_whole)
+    return Tab([refreshes, checks], [mine.dataset], p.go_on, p.start, controls._asdict(), p.check.show_whole)
 
 
 def _lay_out() -> Parts:
@@ -119,10 +121,12 @@ def _lay_out() -> Parts:
             forget = gr.Button("Remove all photos", size="sm", variant="stop", scale=0, min_width=160, elem_id="forget")
     where = division.build()
     check = audit.build()
-    go_on = gr.Button("Next: train on these photos", variant="primary", interactive=False, elem_id="to-train")
+    with gr.Row(elem_id="go-on"):
+        go_on = gr.Button("Next: choose how to train", variant="primary", interactive=False, elem_id="to-train")
+        start = gr.Button("Train at once, as set in 2 Train", interactive=False, elem_id="train-at-once")
     return Parts(
         zone, path, test, read, drawn, progress, cancel, overview, split, said, fraction, change, seed, by, mode,
-        chosen, take_out, forget, where, check, go_on,
+        chosen, take_out, forget, where, check, go_on, start,
     )  # fmt: skip
 
 

@@ -225,8 +225,7 @@ zone.addEventListener('dragleave', (event) => {
   if (!control && !zone.contains(event.relatedTarget)) show('ready');
 });
 
-zone.addEventListener('drop', (event) => {
-  if (!carriesFiles(event)) return;
+function takeDropped(event) {
   event.preventDefault();
   // Entries and files can be had only until the handler returns.
   const items = [...event.dataTransfer.items].filter((item) => item.kind === 'file');
@@ -237,12 +236,29 @@ zone.addEventListener('drop', (event) => {
       else if (file) add(found, file.name, file);
     }
   });
-});
+}
+
+zone.addEventListener('drop', (event) => carriesFiles(event) && takeDropped(event));
+
+if (props.anywhere) {
+  // Beside all zones; a folder, or a zip, has no type of a picture.
+  const arePhotos = ({ target, dataTransfer }) =>
+    zone.isConnected && !target.closest?.('.tl-drop') && dataTransfer?.types.includes('Files') &&
+    [...dataTransfer.items].every((item) => item.type.startsWith('image/'));
+  document.addEventListener('dragover', (event) => {
+    if (!arePhotos(event)) return;
+    event.preventDefault();
+    event.dataTransfer.dropEffect = control ? 'none' : 'copy';
+    if (!control) show('over');
+  });
+  document.addEventListener('dragleave', (event) => control || event.relatedTarget || show('ready'));
+  document.addEventListener('drop', (event) => arePhotos(event) && takeDropped(event));
+}
 
 if (props.pastes) {
   document.addEventListener('paste', (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
-    if (!files.length || !zone.checkVisibility()) return;
+    if (!files.length || event.defaultPrevented || !zone.checkVisibility()) return;
     event.preventDefault();
     take((found) => files.forEach((file) => add(found, file.name, file)));
   });

@@ -26,13 +26,16 @@ _MAX_NAME = 4096
 
 
 class Kind(NamedTuple):
-    """What a zone asks for: its words, the attributes of its input for files, and whether pictures are pasted."""
+    """What a zone asks for: its words, the attributes of its input for files, whether pictures are pasted, and whether
+    photos may be dropped anywhere on the page that no zone covers.
+    """
 
     title: str
     hint: str
     button: str
     files: str
     pastes: bool = False
+    anywhere: bool = False
 
 
 FOLDER = Kind(
@@ -47,6 +50,15 @@ PHOTOS = Kind(
     "Choose photos",
     'accept="image/*,.zip" multiple',
     pastes=True,
+)
+
+ANYWHERE = Kind(
+    "Try a new photo",
+    "Drop it anywhere on this page.",
+    "Choose a photo",
+    'accept="image/*" multiple',
+    pastes=True,
+    anywhere=True,
 )
 
 
@@ -64,6 +76,7 @@ def drop_zone(elem_id: str, kind: Kind = FOLDER) -> gr.HTML:
         most_files=MAX_FILES,
         most_bytes=MAX_FILE_BYTES,
         pastes=kind.pastes,
+        anywhere=kind.anywhere,
     )
     zone.clear(_discard, zone, None, queue=False, show_progress="hidden", api_visibility="private")
     return zone

@@ -68,6 +68,7 @@ class Tab:
         refresh: what to do when what the tab shows has changed elsewhere, step by step.
         changed: events of this tab after which others must refresh.
         next: the button that leads to the following tab, if there is one.
+        start: the button that trains at once, with the settings of another tab, if there is one.
         fields: components that hold settings of the plan, by the setting's name.
         show_whole: the button that has all of a long photo shown to the network, if there is one.
         recall: how a run's settings are taken back, if they are.
@@ -78,6 +79,7 @@ class Tab:
     refresh: list[Step]
     changed: list[Any] = field(default_factory=list)
     next: gr.Button | None = None
+    start: gr.Button | None = None
     fields: dict[str, Any] = field(default_factory=dict)
     show_whole: gr.Button | None = None
     recall: Recall | None = None

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from tlapp import images
+from tlapp import images, jobs
 from tlapp.errors import RunError, printable
 from tlapp.intake import read_file
 from tlapp.runs import Run
@@ -26,8 +26,11 @@ EMPTY = "No answer yet. Drop a photo above, paste one, or take one with the came
 _looking = Waiting("Looking was cancelled; the answers are those of before.")
 
 
-def build(mine: Mine, dialog: gr.HTML) -> Tab:
-    """Lay the tab out; its refreshes list the models, as `choices` says. `dialog`: that of `why`."""
+def build(mine: Mine, dialog: gr.HTML, anywhere: gr.HTML) -> Tab:
+    """Lay the tab out; its refreshes list the models, as `choices` says.
+
+    `dialog`: that of `why`. `anywhere`: a zone beside the tabs for photos that the model of the loaded photos answers.
+    """
     pick = gr.Dropdown([], label="Model that answers", elem_id="pick-model", interactive=True)
     zone = drop_zone("photos", PHOTOS)
     unseen = gr.Button("Try one of the test photos", interactive=False, elem_id="try-test-photo")
@@ -78,6 +81,14 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
     def from_zone(value: Any, name: str | None, before: str, dataset: str, request: gr.Request) -> Iterator[list[Any]]:
         yield from look(lambda report: sheets.of_upload(value, shelf.answering(name), report), before, dataset, request)
 
+    def from_anywhere(
+        value: Any, name: str | None, before: str, dataset: str, own: str, request: gr.Request
+    ) -> Iterator[list[Any]]:
+        def work(report: Report) -> tuple[str, Sheet]:
+            return sheets.of_upload(value, _of_these_photos(name, own, dataset, report), report)
+
+        yield from look(work, before, dataset, request)
+
     def ask_again(name: str | None, kept: str, dataset: str, request: gr.Request) -> Iterator[list[Any]]:
         def work(report: Report) -> tuple[str, Sheet]:
             found = sheets.get(kept)
@@ -116,6 +127,7 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
     outputs = [shown, sheet, download, old, again, panel.tally, panel.add]
     follows = [progress, cancel, *outputs]
     zone.upload(from_zone, [zone, pick, sheet, mine.dataset], follows, show_progress="hidden")
+    anywhere.upload(from_anywhere, [anywhere, pick, sheet, mine.dataset, mine.run], follows, show_progress="hidden")
     again.click(ask_again, [pick, sheet, mine.dataset], follows, show_progress="hidden")
     cancel.click(_looking.cancel, None, None, queue=False)
     camera.input(from_camera, [camera, pick, sheet, mine.dataset], outputs, queue=False)
@@ -123,6 +135,23 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
     pick.change(model_changed, [pick, sheet], [live, old, again], **QUIET)
     undone = correct.wire(panel, mine, shown, sheet)
     return Tab(choices(mine, pick, [pick.input], refresh, [pick, unseen, panel.news]), [undone])
+
+
+def _of_these_photos(chosen: str | None, own: str, dataset: str, report: Report) -> Run:
+    """The chosen model if it is of the loaded photos, else this browser's run, waited for while it has no model yet."""
+    found = shelf.dataset(dataset)
+    these = (found.original or found.id) if found else ""
+    one = shelf.run(chosen)
+    if one and shelf.photos_of(one) == these:
+        return one
+    run = shelf.run(own)
+    if run and run.plan.is_instant and not run.has_model():
+        for _ in jobs.follow(run):
+            report(0, 0, "the instant model is being made")
+    model = shelf.model(own)
+    if model is None or (these and shelf.photos_of(model.run) != these):
+        raise RunError("There is no model of these photos yet. Train one, or choose one in 4 Test.")
+    return model.run
 
 
 def _title(model: Model) -> str:

@@ -61,6 +61,7 @@ def build(mine: Mine, data: Tab) -> Tab:
     fields = {**data.fields, **p.sliders, **p.numbers}
     fields |= {"backbone": p.backbone, "frozen": p.blocks, "weights": p.weights.name}
     inputs = {mine.dataset, p.photo, p.draw, *fields.values()}
+    suited = gr.State(None)  # the photos that the settings suit
 
     def shown(values: dict[Any, Any]) -> tuple[Dataset | None, views.Shown]:
         entry, framing = catalog.get(values[p.backbone]), values[p.numbers["framing"]]
@@ -95,7 +96,8 @@ def build(mine: Mine, data: Tab) -> Tab:
         found = shelf.dataset(values[mine.dataset])
         if found is None:
             raise DataError("There are no photos yet. Load them in the Data tab.")
-        return jobs.start(found, form.read_plan(values, fields)).id
+        is_set = values.get(suited, found.id) == found.id
+        return jobs.start(found, form.read_plan(values, fields) if is_set else plan.suggest(found)).id
 
     shows, tells = Step(show, inputs, p.views), Step(tell, inputs, p.told)
     marks = Step(mark, inputs, p.marks)
@@ -133,9 +135,10 @@ def build(mine: Mine, data: Tab) -> Tab:
 
     names_preset = Step(lambda values: _preset(p, values), inputs, p.preset)
     tells.after(names_preset.after(tries.wire(p.tries, inputs, read, fills)))
-    started = p.go.click(start, inputs, mine.run, queue=False, show_progress="hidden")
+    started = [p.go.click(start, inputs, mine.run, queue=False, show_progress="hidden")]
+    if data.start:
+        started.append(data.start.click(start, inputs | {suited}, mine.run, queue=False, show_progress="hidden"))
 
-    suited = gr.State(None)  # the photos that the settings suit
     filled = [p.preset, p.photo, *p.suggested, p.tries.said, *p.told, suited]
 
     weights_classes = p.numbers["class_weighting"]
@@ -176,7 +179,7 @@ def build(mine: Mine, data: Tab) -> Tab:
     until_told.tick(tell_last, inputs | {suited}, [*p.told, until_told], **QUIET)
     recalls = _wire_recall(p, mine, fields, suited)
     waits.after(shows.after(recalls.taken.change(lambda: None, None, None, **QUIET)))
-    return Tab([refreshes, shows, waits], [started], recall=recalls, once_ended=[marks])
+    return Tab([refreshes, shows, waits], started, recall=recalls, once_ended=[marks])
 
 
 def _wire_recall(p: Parts, mine: Mine, fields: dict[str, Any], suited: gr.State) -> Recall:
