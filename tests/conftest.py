@@ -233,6 +233,7 @@ def page(browser):
 def drop_on(zone: Any, *paths: Path) -> None:
     """Drop real files and folders, as a person does from the desktop."""
     zone.evaluate("element => element.scrollIntoView({block: 'center'})")
+    zone.hover(trial=True)  # once it stands still
     box = zone.bounding_box()
     session = zone.page.context.new_cdp_session(zone.page)
     data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}

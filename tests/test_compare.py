@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from tlapp import dataset, decisions
+from tlapp import catalog, dataset, decisions
 from tlapp.compare import compare
 from tlapp.errors import RunError
 from tlapp.runs import Run
+
+BLOCKS = catalog.get(catalog.INCLUDED).block_names
 
 
 @pytest.fixture
@@ -150,3 +152,13 @@ def test_a_comparison_is_plain_values_for_json(own_run, other):
     assert set(found["fixed"][0]) == {"file", "truth", "before", "after", "sure_before", "sure_after"}
     assert {"name": "epochs", "before": "3", "after": "7"} in found["settings"]
     assert replace(compare(own_run, other), n=1).in_words().count("1 shared test photo.")
+
+
+@pytest.mark.parametrize(
+    ("learns", "words"),
+    [(["stage3", "stage5"], "stem to stage2, stage4, stage6 to top"), (["top"], "stem to stage7"), (BLOCKS, "none")],
+)
+def test_frozen_blocks_are_named_by_their_spans(own_run, other, learns, words):
+    frozen = [name for name in BLOCKS if name not in learns]
+    change(other.path / "plan.json", lambda header: header["plan"].update(frozen=frozen, solver="sgd"))
+    assert dict((name, after) for name, _, after in compare(own_run, other).settings)["frozen"] == words

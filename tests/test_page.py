@@ -314,6 +314,9 @@ def test_ticks_presets_and_the_sentence_agree(site, folder):
     boxes.nth(3).uncheck()
     until(lambda: chosen(site, "preset") is None, 30)
     site.locator("#what-learns", has_text="behind a learning block saves nothing").wait_for()
+    boxes.nth(0).uncheck()
+    site.locator("#what-learns", has_text="stem learns, so that nothing is computed once").wait_for()
+    assert "Everything learns" not in site.locator("#what-learns").inner_text()
 
 
 def test_each_preset_sets_ticks_solver_and_augmentation_in_one_click(site, folder):

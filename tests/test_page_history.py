@@ -128,6 +128,7 @@ def test_a_run_is_deleted_and_undo_brings_it_back(site, own_run, other, home):
     until(lambda: rows(site) == [other.id, own_run.id], 30)
     site.locator("#deleted").wait_for(state="hidden")
     site.locator("#one-run-title", has_text=other.id).wait_for()
+    until(lambda: other.id in picked(site, "pick-run"), 30)
     assert other.model()
 
 
@@ -204,6 +205,8 @@ def test_a_runs_settings_fill_the_train_tab_and_the_split(site, own_run, other, 
     site.locator("#load-settings").click()
     until(lambda: site.get_by_role("tab", name="2 Train").get_attribute("aria-selected") == "true", 30)
     until(lambda: settings_shown(site) == as_odd(), 30)
+    site.locator("#recalled", has_text=f"The settings of run {other.id} were loaded").wait_for()
+    until(lambda: site.evaluate("window.scrollY") == 0, 30)
     site.locator("#what-learns", has_text="stage7").wait_for()
     site.locator("#train:not([disabled])").wait_for()
     tab(site, "1 Data")

@@ -164,3 +164,7 @@ def seconds(text: str) -> float:
 
 def _json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON on standard output")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

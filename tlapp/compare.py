@@ -6,14 +6,16 @@ Reads what the runs saved; asks no model anything. Knows nothing of how a compar
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import comb
+from pathlib import Path
 from typing import Any
 
+from tlapp import catalog, evaluate
 from tlapp import dataset as datasets
-from tlapp import evaluate
 from tlapp.dataset import Dataset
 from tlapp.errors import DataError, RunError
 from tlapp.plan import Plan
@@ -159,16 +161,18 @@ def _unambiguous(photos: list[dict[str, Any]], key: Key) -> dict[str, dict[str, 
 
 def _differences(before: Run, after: Run) -> list[tuple[str, str, str]]:
     """The settings that differ, and the photos if these do."""
-    rows = [("photos", _of(before), _of(after))]
+    photos = (_of(before), _of(after))
+    if photos[0] == photos[1]:  # what tells them apart is said only where nothing else does
+        photos = (f"{photos[0]}, {before.header()['dataset']}", f"{photos[1]}, {after.header()['dataset']}")
+    rows = [("photos", *photos)]
     values = [_flat(run.plan) for run in (before, after)]
     rows += [(name, values[0][name], values[1][name]) for name in values[0]]
     return [row for row in rows if row[1] != row[2]]
 
 
 def _of(run: Run) -> str:
-    header, found = run.header(), _photos(run)
-    size = f"{len(found.photos):,} photos, {len(found.classes)} classes; " if found else ""
-    return f"{header['source']} ({size}{header['dataset']})"
+    name, found = Path(run.header()["source"]).name, _photos(run)
+    return f"{name}: {len(found.photos):,} photos, {len(found.classes)} classes" if found else name
 
 
 def _flat(plan: Plan) -> dict[str, str]:
@@ -178,7 +182,14 @@ def _flat(plan: Plan) -> dict[str, str]:
     del values["schema"]
     augmentation = values.pop("augmentation")
     values |= {f"augmentation.{name}": value for name, value in augmentation.items()}
-    return {name: in_words(value) for name, value in values.items()}
+    return {name: in_words(value) for name, value in values.items()} | {"frozen": _frozen(plan)}
+
+
+def _frozen(plan: Plan) -> str:
+    """The frozen blocks, neighbours as "stem to stage7"."""
+    names = catalog.get(plan.backbone).block_names
+    spans = [list(group) for frozen, group in itertools.groupby(names, plan.frozen.__contains__) if frozen]
+    return ", ".join(s[0] if len(s) == 1 else f"{s[0]} to {s[-1]}" for s in spans) or "none"
 
 
 def in_words(value: Any) -> str:

@@ -1,5 +1,6 @@
 // The body of the function that Gradio calls once for the answers, with `element` and `trigger`.
-// Sorts the table by the heading that is pressed, and tells which class a person picks as the right one.
+// Sorts the table by the heading that is pressed, tells which class a person picks as the right one, and brings new
+// answers into view.
 
 const collator = new Intl.Collator(undefined, { numeric: true });
 const key = (row, column) => row.cells[column].dataset.key ?? row.cells[column].textContent;
@@ -29,6 +30,13 @@ element.addEventListener('click', (event) => {
   else if (wrong) open(wrong);
   else if (event.target.closest('[data-why]')) trigger('select', { pick: event.target.closest('[data-why]').dataset.why });
 });
+
+new MutationObserver((changes) => {
+  const added = changes.flatMap((change) => [...change.addedNodes]);
+  const found = added.find((node) => node.matches?.('.tl-answer, .tl-many'));
+  found?.scrollTo(0, 0);
+  found?.scrollIntoView({ block: 'nearest' });
+}).observe(element, { childList: true, subtree: true });
 
 element.addEventListener('change', (event) => {
   const list = event.target.closest('.tl-right');

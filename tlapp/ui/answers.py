@@ -54,7 +54,7 @@ def table(answers: Sequence[tuple[int, Prediction, str]], run: str, classes: Seq
     caption = f"Run {run} answers for {pieces.count(len(answers), 'photo')}.{first} Press a heading to sort."
     return (
         f'<div class="tl-scroll tl-many"><table class="tl-table tl-answers"><caption>{pieces.text(caption)}</caption>'
-        f'<thead><tr>{heads}<th scope="col">Wrong?</th></tr></thead><tbody>{rows}</tbody></table></div>'
+        f'<thead><tr>{heads}<th scope="col">Right class</th></tr></thead><tbody>{rows}</tbody></table></div>'
         f"<template>{_right_class(classes)}</template>"
     )
 
@@ -106,7 +106,7 @@ def _row(number: int, answer: Prediction, source: str) -> str:
         f'<button type="button" class="tl-photo-why" data-why="{number}" title="Why this answer?">'
         f'<img src="{source}" alt="{pieces.text(f"{answer.file}, called {answer.label}: why?")}"></button>'
     )
-    correct = f'<button type="button" class="tl-wrong" aria-label="Pick the right class of {file}">Correct</button>'
+    correct = f'<button type="button" class="tl-wrong" aria-label="Pick the right class of {file}">Change</button>'
     return (
         f'<tr data-row="{number}"><td data-key="{number}">{photo}</td>'
         f'<td data-key="{pieces.text(answer.label)}">{_said(answer)}</td>'
@@ -125,5 +125,5 @@ def _right_class(classes: Sequence[str], number: int | None = None) -> str:
     options = "".join(f'<option value="{i}">{pieces.text(printable(name))}</option>' for i, name in enumerate(classes))
     return (
         f'<select class="tl-right"{row} aria-label="The right class">'
-        f'<option value="-1">as answered</option>{options}</select>'
+        f'<option value="-1">as it is</option>{options}</select>'
     )

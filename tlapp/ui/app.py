@@ -96,8 +96,8 @@ def build_app() -> gr.Blocks:
 
         tell_tops = Step(_tops, [browser.dataset, browser.run], [trying, *(part for one in tops for part in one)])
         recalls = _wire_recall(browser, tabs, data_tab, train_tab, results_tab)
-        data_and_train = [tell_tops, *data_tab.refresh, *train_tab.refresh, *recalls]
-        _then(page.load(lambda: None, None, None, **QUIET), *live_tab.refresh, *data_and_train)
+        empty = [_without(step, browser.dataset) for step in (tell_tops, *data_tab.refresh, *train_tab.refresh)]
+        _then(page.load(lambda: None, None, None, **QUIET), *live_tab.refresh, *empty)
         loaded = browser.dataset.change(
             pieces.guarded(_start_instant), [browser.dataset, browser.run], browser.run, **QUIET
         )
@@ -137,6 +137,15 @@ def _then(event: Any, *steps: Step) -> None:
         event = step.after(event)
 
 
+def _without(step: Step, dataset: gr.BrowserState) -> Step:
+    """The step as a page takes it that opens without photos; one that remembers some takes it as these arrive."""
+    if isinstance(step.inputs, set):
+        inputs: Any = step.inputs | {dataset}
+        return Step(lambda given: gr.skip() if given[dataset] else step.function(given), inputs, step.outputs)
+    inputs = [] if step.inputs is None else step.inputs if isinstance(step.inputs, list) else [step.inputs]
+    return Step(lambda name, *given: gr.skip() if name else step.function(*given), [dataset, *inputs], step.outputs)
+
+
 def _wire_recall(browser: Mine, tabs: gr.Tabs, data_tab: Tab, train_tab: Tab, results_tab: Tab) -> list[Step]:
     """Connect the button that puts a run's settings back; returns what follows where that loads photos first."""
     if train_tab.recall is None or results_tab.asks is None:
@@ -144,7 +153,8 @@ def _wire_recall(browser: Mine, tabs: gr.Tabs, data_tab: Tab, train_tab: Tab, re
     wanted, take, taken = train_tab.recall
     ask, run = results_tab.asks
     outputs = [browser.dataset, wanted, tabs]
-    take.after(ask.click(pieces.guarded(recall.ask), [run, browser.dataset], outputs, **QUIET))
+    asked = ask.click(pieces.guarded(recall.ask), [run, browser.dataset], outputs, **QUIET)
+    take.after(asked.then(None, js="() => window.scrollTo(0, 0)"))
     _then(taken.change(lambda: None, None, None, **QUIET), *data_tab.refresh)  # the split is shown as it is now
     return [take]
 
@@ -213,8 +223,9 @@ def _tops(dataset: str, run: str) -> list[Any]:
     if model:
         of = f"Run {model.run.id}, on {Path(model.source).name}"
         trained = f"{of}: {pieces.score(model.accuracy, model.n_test, 'test photos')}"
-    finished = len(shelf.models())
-    results = f"{pieces.count(finished, 'finished run')}, listed below under All runs"
+    finished, every = len(shelf.models()), len(runs.all_runs(workspace.home()))
+    others = f" of {every}" if every > finished else ""
+    results = f"{finished}{others} runs are finished; all are listed below" if every > 1 else "One run is finished"
     return [
         gr.Row(visible=found is not None),
         *_top(photos, "", ""),

@@ -11,7 +11,7 @@ function stop(sentence = '') {
   stream?.getTracks().forEach((track) => track.stop());
   stream = video.srcObject = null;
   view.dataset.state = 'off';
-  find('.rate').textContent = '';
+  find('.rate').textContent = find('.said').textContent = '';
   find('.failed').textContent = sentence;
 }
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tlapp.estimate import Cost
     from tlapp.speed import Speed
 
-BY_HEART = 5_000
+BY_HEART = 10_000
 """Numbers for each photo above which a network may learn the photos by heart, where these are fewer than `FEW`."""
 
 FEW = 500
@@ -45,12 +45,12 @@ def table(plan: Plan, n_classes: int, n_train: int, n_validation: int, speed: Sp
         if learns and seconds_more > dearest[1]:
             dearest = name, seconds_more
         cells = [form.short(more.numbers - less.numbers), _time(seconds_more), _memory(more.memory - less.memory)]
-        rows += _row(name, "learns" if learns else "frozen", cells, learns)
+        rows += _row(name, "learns", cells, True) if learns else _row(name, "frozen", [f"+ {c}" for c in cells], False)
     per_photo = f"{round(now.numbers / n_train):,} a photo"
     total = [f"{form.short(now.numbers)}<br><span>{per_photo}</span>", _time(now.seconds), _memory(now.memory)]
     rows += _row("All, with the head", "", total, True)
     head = "".join(f'<th scope="col">{name}</th>' for name in ("Block", "", "Numbers", "An epoch", "Memory"))
-    caption = "Quiet rows: what a block would add if you took its tick away. Measured and counted on this machine."
+    caption = "What each block costs; with a + what it would add if it learned. Measured and counted on this machine."
     if plan.solver != "sgd":
         caption += " Here the head is fitted exactly; the figures are those of gradient descent with these ticks."
     return (

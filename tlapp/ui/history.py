@@ -44,6 +44,7 @@ class Panel(NamedTuple):
         chosen: id of the run that is named, deleted, compared.
         chose: the event after which `chosen` is what the person chose in the table.
         changed: events after which there are other runs than before.
+        back: that of them after which `chosen` is a run that was brought back.
         refresh: lists the runs; `chosen` follows the run that is shown above where that has changed.
         load: the button that asks for the settings of `chosen`.
     """
@@ -52,6 +53,7 @@ class Panel(NamedTuple):
     chosen: gr.Textbox
     chose: Any
     changed: list[Any]
+    back: Any
     refresh: Step
     load: gr.Button
 
@@ -134,7 +136,7 @@ def build(pick: gr.Dropdown) -> Panel:
     back = undo.click(bring_back, gone, [deleted, said, gone, *one], **QUIET)
     other.input(show_difference, [chosen, other], compared, **QUIET)
     refreshes = Step(refresh, [pick, seen, chosen, other], [*one, seen])
-    return Panel(table, chosen, chose, [removed, back], refreshes, load)
+    return Panel(table, chosen, chose, [removed, back], back, refreshes, load)
 
 
 def _one(run: Run | None) -> list[Any]:

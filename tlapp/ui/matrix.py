@@ -59,8 +59,7 @@ def of_cell(run: Run, pick: Any) -> str:
     except (ValueError, IndexError):
         return ""
     chosen = [n for n, p in enumerate(report["photos"]) if (p["class"], p["label"]) == (true, said)]
-    title = f"{true}, called {said}" if i != j else f"{true}, called so"
-    return f'<section class="tl-cell">{cards(run, title, chosen)}</section>' if chosen else ""
+    return f'<section class="tl-cell">{cards(run, f"{true}, called {said}", chosen)}</section>' if chosen else ""
 
 
 def wrong(run: Run) -> str:
@@ -89,7 +88,7 @@ def cards(run: Run, title: str, chosen: list[int]) -> str:
 
 def _card(number: int, photo: dict[str, Any], source: str) -> str:
     sure = pieces.percent(photo["probability"])
-    was = f"was {pieces.text(photo['class'])}" if photo["class"] != photo["label"] else "and it is"
+    was = f"was {pieces.text(photo['class'])}" if photo["class"] != photo["label"] else "which is right"
     caption = (
         f"<b>said {pieces.text(photo['label'])}</b>, {sure}<br>{was}"
         f'<br><span class="tl-file">{pieces.text(photo["file"])}</span>'

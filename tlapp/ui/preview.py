@@ -70,7 +70,9 @@ def _verdict(plan: Plan, entry: Backbone, n: int, tunes: bool) -> str:
     costs = (
         f" {', '.join(behind)} behind a learning block saves nothing: it must be run all the same." if behind else ""
     )
+    if not plan.frozen:
+        return "Everything learns: slow, and small sets are soon learned by heart. Worth it for unusual photos."
     if first == 0:
-        return "Everything learns: slow, and small sets are soon learned by heart. Worth it for unusual photos." + costs
+        return f"{names[0]} learns, so that nothing is computed once: as slow as if everything learned.{costs}"
     few = " With so few photos the last block is enough." if n < 200 and len(names) - first > 1 else ""
     return f"Fine-tuning from {names[first]} on: the blocks before it are computed once.{few}{costs}"

@@ -89,7 +89,10 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
     every.chose.then(take_chosen, every.chosen, pick, **QUIET).then(show, pick, shown, **QUIET)
     steps = choices(mine, pick, [pick.input, every.table.select], refresh, [pick, *shown])
     for event in every.changed:
-        every.refresh.after(steps[0].after(event))
+        listed_again = steps[0].after(event)
+        if event is every.back:
+            listed_again = listed_again.then(take_chosen, every.chosen, pick, **QUIET).then(show, pick, shown, **QUIET)
+        every.refresh.after(listed_again)
     return Tab([*steps, every.refresh], every.changed, asks=(every.load, every.chosen))
 
 
@@ -132,9 +135,15 @@ def _rest(run: Run) -> str:
     record = shelf.record(run)
     return (
         matrix.wrong(run)
-        + pieces.section("Curves", curve(record.epochs, record.n_epochs, record.delivered) + _became(record))
+        + pieces.section("Curves", _curves(record) + _became(record))
         + pieces.section("Settings", _settings(run.plan, run.header()["source"]))
     )
+
+
+def _curves(record: Record) -> str:
+    if not record.has_curve:
+        return '<p class="tl-hint">The head was fitted exactly, in one step: there is no curve.</p>'
+    return curve(record.epochs, record.n_epochs, record.delivered)
 
 
 def _became(record: Record) -> str:
@@ -147,8 +156,8 @@ def _per_class(report: dict[str, Any], classes: list[str]) -> str:
     rows = [[name, *(_share(scores[name], key) for key in ("precision", "recall", "f1")), scores[name]["n"]]
             for name in classes]  # fmt: skip
     words = (
-        "Precision: of the photos called so, how many are. Recall: of the photos that are, how many were called so. "
-        "F1: both in one number. In brackets what chance allows (95 %)."
+        "Precision: of the photos that the model calls a class, how many are of it. Recall: of the photos of a class, "
+        "how many the model finds. F1: both in one number. In brackets: what is plausible with so many photos (95 %)."
     )
     return pieces.table(["Class", "Precision", "Recall", "F1", "Test photos"], rows, words)
 

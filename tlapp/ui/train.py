@@ -25,6 +25,7 @@ class Parts(NamedTuple):
 
     strength: gr.Radio
     sliders: dict[str, gr.Slider]
+    recalled: gr.HTML
     views: gr.HTML
     marks: gr.HTML
     back: gr.Button
@@ -139,7 +140,7 @@ def build(mine: Mine, data: Tab) -> Tab:
     if data.start:
         started.append(data.start.click(start, inputs | {suited}, mine.run, queue=False, show_progress="hidden"))
 
-    filled = [p.preset, p.photo, *p.suggested, p.tries.said, *p.told, suited]
+    filled = [p.preset, p.photo, *p.suggested, p.recalled, p.tries.said, *p.told, suited]
 
     weights_classes = p.numbers["class_weighting"]
 
@@ -157,6 +158,7 @@ def build(mine: Mine, data: Tab) -> Tab:
             form.AUTO,
             0,
             *_suggest(p, dataset),
+            "",
             "",
             "",
             gr.Button("Train", interactive=False),
@@ -192,9 +194,13 @@ def _wire_recall(p: Parts, mine: Mine, fields: dict[str, Any], suited: gr.State)
         if run is None or values[suited] != dataset:
             return {wanted: gr.skip()}
         filled = recall.fill(run.plan, fields, p.strength, p.preset, p.weights, shelf.dataset(dataset))
-        return {**filled, p.tries.said: "", wanted: "", taken: values[taken] + 1}
+        said = pieces.notice(
+            "info", f"The settings of run {run.id} were loaded; all that is below stands as it had it."
+        )
+        return {**filled, p.recalled: said, p.tries.said: "", wanted: "", taken: values[taken] + 1}
 
-    outputs = {*fields.values(), p.strength, p.preset, *p.weights.shown, p.weights.said, p.tries.said, wanted, taken}
+    told = [p.recalled, p.tries.said, p.weights.said]
+    outputs = {*fields.values(), p.strength, p.preset, *p.weights.shown, *told, wanted, taken}
     return Recall(wanted, Step(take, {mine.dataset, suited, wanted, taken}, list(outputs)), taken)
 
 
@@ -228,6 +234,7 @@ def _follow_setting(p: Parts, name: str, values: dict[Any, Any]) -> dict[Any, An
 
 
 def _lay_out() -> Parts:
+    recalled = gr.HTML(elem_id="recalled")
     with gr.Row(elem_id="augment"):
         with gr.Column(scale=5, min_width=300):
             gr.HTML("<h2>Augment</h2><p>A little different each time, so that the network cannot learn by heart.</p>")
@@ -243,7 +250,10 @@ def _lay_out() -> Parts:
                 another = gr.Button("Another photo ▶", size="sm", min_width=120, elem_id="photo-next")
                 redraw = gr.Button("Draw anew", size="sm", min_width=100, elem_id="redraw")
             numbers: dict[str, Any] = {"framing": form.field_of(form.FRAMING)}
-    gr.HTML("<h2>Which parts learn</h2>")
+    gr.HTML(
+        "<h2>Which parts learn</h2><p>The backbone, a network that has seen a million photos, looks at yours block by "
+        "block; its head, which says the class, always learns.</p>"
+    )
     backbone = gr.Radio(form.backbone_choices(), value=FIRST.name, label="Backbone", elem_id="backbone")
     panel = weights.build()
     preset = gr.Radio(list(form.PRESETS), value=form.AUTO, label="Start from", elem_id="preset")
@@ -262,9 +272,8 @@ def _lay_out() -> Parts:
     why_not = gr.HTML(elem_id="why-not")
     photo, draw = gr.State(0), gr.State(0)
     return Parts(
-        strength, sliders, grid, marks, back, another, redraw, backbone, panel, preset, panel_of_tries, blocks, words,
-        numbers, go, why_not, costs,
-        photo, draw,
+        strength, sliders, recalled, grid, marks, back, another, redraw, backbone, panel, preset, panel_of_tries,
+        blocks, words, numbers, go, why_not, costs, photo, draw,
     )  # fmt: skip
 
 
