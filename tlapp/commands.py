@@ -22,7 +22,6 @@ from tlapp.events import Progress, Queued
 
 if TYPE_CHECKING:
     from tlapp.predict import Prediction, Unreadable
-    from tlapp.tune import Trial
 
 
 MOST_SKIPPED = 20
@@ -117,29 +116,22 @@ def tune(options: argparse.Namespace) -> int:
             for step in tune.sweep(dataset, plan, options.budget):
                 if isinstance(step, Progress):
                     terminal.show(step, bar, tasks)
-                elif isinstance(step, tune.Trial):
+                elif isinstance(step, tune.Trial) and options.json:
                     bar.console.print(terminal.trial_line(step))
+                elif isinstance(step, tune.Trial):
+                    terminal.print_beside(bar, terminal.trial_line(step))
                 else:
                     found = step
     if found is None:
         raise UserError(f"In {options.budget:g} s nothing could be tried. Give it more: --budget {tune.BUDGET:g}.")
     command = _command(options, found.plan)
     if options.json:
-        trials = [_trial_dict(trial) for trial in found.trials]
-        print(json.dumps({"best": _trial_dict(found.best), "command": command, "trials": trials}))
+        trials = [trial.to_dict() for trial in found.trials]
+        print(json.dumps({"best": found.best.to_dict(), "command": command, "trials": trials}))
         return 0
-    for trial in found.trials:
-        print(f"{'*' if trial == found.best else ' '} {terminal.trial_line(trial)}")
-    print(f"Best on the validation photos: {tune.named(found.best)}. To train so:\n{printable(command)}")
+    best = f"{tune.named(found.best)}, {terminal.rate_of(found.best)}"
+    print(f"Best on the {found.best.n} validation photos: {best}. To train so:\n{printable(command)}")
     return 0
-
-
-def _trial_dict(trial: Trial) -> dict[str, Any]:
-    from tlapp.evaluate import METHOD
-
-    values = dataclasses.asdict(trial)
-    interval = [values.pop("low"), values.pop("high")]
-    return {**values, "interval": interval, "method": METHOD}
 
 
 def _command(options: argparse.Namespace, plan: plans.Plan) -> str:

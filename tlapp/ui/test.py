@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from tlapp import images
+from tlapp import evaluate, images
 from tlapp.errors import RunError, printable
 from tlapp.intake import read_file
 from tlapp.runs import Run
@@ -127,7 +127,7 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
 
 def _title(model: Model) -> str:
     names = ", ".join(model.classes[:4]) + (f" and {len(model.classes) - 4} more" if len(model.classes) > 4 else "")
-    return f"Run {model.run.id}: {printable(names)} · {pieces.short_score(model.accuracy, model.n_test)}"
+    return f"Run {model.run.id}: {printable(names)} · {evaluate.brief(model.accuracy, model.n_test)}"
 
 
 def _so_far(task: Task[Any]) -> str:
