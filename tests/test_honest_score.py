@@ -213,3 +213,9 @@ def test_the_audits_lines_on_a_terminal_name_photos_and_interval():
         "would bring about 80 % (plausibly 60 to 90 %), from about 80 % (plausibly 60 to 90 %): foreseen from 12 "
         "photos that were held out."
     )
+
+
+def test_the_scores_of_a_class_have_their_intervals_on_a_terminal():
+    scores = evaluate.score(np.array([0] * 10 + [1] * 10), np.eye(2)[[0] * 9 + [1] * 11]).to_dict(("ants", "bees"))
+    words = "precision 100 % (70 to 100 %), recall 90 % (60 to 98 %), F1 0.95 (0.75 to 0.99), 10 photos"
+    assert terminal.of_class(scores["per_class"]["ants"]) == words

@@ -289,13 +289,7 @@ def evaluate(options: argparse.Namespace) -> int:
         print(f"Run {run.id}, on {printable(Path(str(run.header()['source'])).name)}.")
         print(terminal.scored(result["accuracy"], result["n"], "photos"))
         for name, s in result["per_class"].items():
-            precision, recall = (
-                f"{which} {s[which]:.0%} ({s[f'{which}_interval'][0]:.0%} to {s[f'{which}_interval'][1]:.0%})"
-                for which in ("precision", "recall")
-            )
-            low, high = s["f1_interval"]
-            f1 = f"F1 {s['f1']:.2f} ({low:.2f} to {high:.2f})"
-            print(f"  {printable(name)}: {precision}, {recall}, {f1}, {s['n']} photos")
+            print(f"  {printable(name)}: {terminal.of_class(s)}")
     return 0
 
 

@@ -195,6 +195,16 @@ def scored(accuracy: float, n: int, of: str) -> str:
     return f"Accuracy {evaluate.in_words(accuracy, n, of, ' to ')}."
 
 
+def of_class(found: dict[str, Any]) -> str:
+    """Precision, recall and F1 of a class, each with what chance allows, and its photos."""
+    precision, recall = (
+        f"{which} {evaluate.percent(found[which])} ({evaluate.span(found[f'{which}_interval'], ' to ')})"
+        for which in ("precision", "recall")
+    )
+    low, high = found["f1_interval"]
+    return f"{precision}, {recall}, F1 {found['f1']:.2f} ({low:.2f} to {high:.2f}), {found['n']} photos"
+
+
 def rate_of(trial: Trial) -> str:
     """The learning rate of a trial in words."""
     return f"rate {trial.rate:g}" if trial.rate else "exact"

@@ -118,12 +118,10 @@ def chart(tuned: Tuned) -> str:
     start = min(0.9, max(0.0, int(10 * lowest) / 10))
     trials = sorted(tuned.trials, key=lambda trial: (len(trial.learning), trial.rate))
     rows = "".join(_row(trial, start, trial == tuned.best) for trial in trials)
-    head = "".join(
-        f'<th scope="col">{name}</th>'
-        for name in ("Learns", f"Validation accuracy, {start:.0%} to 100%", "", "Rate", "Training", "Memory")
-    )
-    n = pieces.count(tuned.best.n, "validation photo")
-    what = f"The bar ends at the accuracy on the {n}; the thin line is its 95 % interval. "
+    bar = f"Validation accuracy, {evaluate.percent(start)} to 100 %"
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Learns", bar, "", "Rate", "Training", "Memory"))
+    photos = pieces.count(tuned.best.n, "validation photo")
+    what = f"The bar ends at the accuracy on the {photos}; the thin line is its 95 % interval. "
     words = "Where the lines overlap, the difference may be chance. The ticks below are set to the marked row."
     return (
         f'<div class="tl-scroll"><table class="tl-table tl-trials"><caption>{what}{words}</caption>'
