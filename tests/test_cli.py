@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import SIDES, fill, model_file, photo, quick, until, watch
 from safetensors.torch import load, save
 
@@ -187,7 +188,6 @@ def test_a_workspace_that_cannot_be_made_is_one_sentence(tlapp, photos, tmp_path
     "arguments",
     [
         [],
-        ["dance"],
         ["train"],
         ["train", "photos", "--epochs", "ten"],
         ["train", "photos", "--colour", "red"],
@@ -212,8 +212,11 @@ def test_a_wrong_command_line_ends_with_2_and_its_usage(capsys, arguments):
     [
         (["train", "photos", "--set", "dropout"], "--set dropout has no value"),
         (["weights", "get"], "Name the backbone"),
+        (["trian", "photos"], "There is no command 'trian'. Did you mean 'train'?\n"),
+        (["dance"], "There is no command 'dance'. There are train, tune, audit, "),
+        (["runs", "--json", "comapre", "1", "2"], "tlapp runs has no action 'comapre'. Did you mean 'compare'?\n"),
     ],
-    ids=["setting without value", "no backbone to fetch"],
+    ids=["setting without value", "no backbone to fetch", "misspelt command", "no command", "no action"],
 )
 def test_a_command_line_that_is_not_complete_ends_with_2_and_a_sentence(tlapp, photos, arguments, words):
     code, out, err = tlapp(*arguments)
@@ -262,17 +265,21 @@ def test_an_instant_run_has_its_head_and_what_it_is_compared_with(tlapp, photos)
         False,
     )
     assert result["depth"] in ("last", "several")
-    assert result["compared"] == {"n": 4, "run": 4, "instant": 4, "differ": 0}
+    compared = result["compared"]
+    assert [compared[name] for name in ("n", "run", "instant", "differ")] == [4, 4, 4, 0]
+    assert compared["run_interval"] == compared["instant_interval"] == pytest.approx([0.51, 1], abs=0.01)
     assert (result["epochs"], result["accuracy"], result["frozen"]) == (1, 1.0, list(BLOCKS))
     assert "computed once, exactly" in err
     _, text, _ = tlapp("train", photos, "--instant")
-    assert "Ridge head on all frozen blocks, 4 of 4 photos right when held out, " in text
+    assert "Ridge head on all frozen blocks, 4 (51 to 100 %) of 4 photos right when held out, " in text
     assert "instant model" not in text
 
 
 def test_a_run_says_how_it_compares_with_the_instant_model_and_why_it_was_not_fine_tuned(tlapp, photos):
     _, text, _ = tlapp("train", photos)
-    assert "This run does as well as the instant model on 4 photos held back: each is right about 4." in text
+    assert (
+        "This run does as well as the instant model on 4 photos held back: each is right about 4 (51 to 100 %)." in text
+    )
     assert "With 8 training photos stage7, top is not fine-tuned; from 100 on that is tried." in text
 
 
@@ -292,7 +299,8 @@ def test_a_run_that_does_worse_than_the_instant_model_says_so_and_is_no_failure(
     compared = result["compared"]
     assert compared["n"] == compared["instant"] == 4
     assert compared["run"] == round(4 * result["validation_accuracy"]) < 4
-    assert f"The instant model does better on 4 photos held back: 4 right against {compared['run']}." in out
+    assert "The instant model does better on 4 photos held back: 4 (51 to 100 %) right against " in out
+    assert f"right against {compared['run']} (" in out
     assert "tlapp train FOLDER --instant" in out
     assert "head" not in result, "of an exact head alone"
 
@@ -300,7 +308,7 @@ def test_a_run_that_does_worse_than_the_instant_model_says_so_and_is_no_failure(
 def test_framing_reaches_the_run_its_instant_model_and_the_sentence_that_offers_it(tlapp, photos, home, monkeypatch):
     monkeypatch.setattr(pool, "instant_right", lambda pool, *_: np.ones(len(pool.indices), dtype=bool))
     _, out, _ = tlapp("train", photos, "--epochs", 1, "--set", "head_rate=1e-7", "--set", "framing=letterbox")
-    assert "The instant model with grey bars does better on 4 photos held back: 4 right against" in out
+    assert "The instant model with grey bars does better on 4 photos held back: 4 (51 to 100 %) right against" in out
     assert "You get the instant model with tlapp train FOLDER --instant --set framing=letterbox" in out
     assert tlapp("train", photos, "--instant", "--set", "framing=letterbox")[0] == 0
     assert [run.plan.framing for run in runs.all_runs(home)] == ["letterbox"] * 2
@@ -333,31 +341,32 @@ def test_tune_prints_every_trial_the_best_and_how_to_train_so(tlapp, photos, sma
     assert [trial["learning"] for trial in result["trials"][:3]] == [[], ["top"], ["stage7", "top"]]
     assert len(result["trials"]) == 5
     assert result["best"] == result["trials"][0], "a tie is the head's"
-    assert set(result["best"]) >= {"learning", "rate", "accuracy", "interval", "method", "loss", "seconds", "megabytes"}
+    scored = {"accuracy", "n", "interval", "method"}
+    assert set(result["best"]) == scored | {"learning", "rate", "loss", "seconds", "megabytes", "is_cut"}
     words = shlex.split(result["command"])
     assert words[:2] == ["tlapp", "train"]
     again = json.loads(tlapp(*words[1:], "--json")[1])
     assert (again["solver"], again["frozen"], again["seed"]) == ("exact", list(BLOCKS), 3)
-    code, out, _ = tlapp("tune", photos, *options)
+    code, out, err = tlapp("tune", photos, *options)
     lines = out.splitlines()
     assert code == 0
-    assert [line.startswith("* ") for line in lines[:5]] == [True, False, False, False, False]
-    assert lines[0].startswith("* head alone")
+    assert lines[0].startswith("head alone")
     assert " exact " in lines[0]
-    assert " 100% (51% to 100%) " in lines[0]
-    assert lines[2].startswith("  stage7, top, head")
+    assert " 100 % of 4 (51 to 100 %) " in lines[0]
+    assert lines[2].startswith("stage7, top, head")
     assert " rate 0.001 " in lines[2]
     assert lines[2].endswith(" MB")
-    assert lines[5] == "Best on the validation photos: head alone. To train so:"
+    assert lines[5] == "Best on the 4 validation photos: head alone, exact. To train so:"
     assert lines[6] == result["command"]
     assert len(lines) == 7
+    assert " MB" not in err.replace("MB are cached", ""), "each line once"
 
 
 def test_the_command_of_a_sweep_trains_the_blocks_that_it_found_best(tlapp, small_sweep, monkeypatch, tmp_path):
     from tlapp import recipe, train
 
     folder = fill(tmp_path / "my photos", {"ones": 6, "twos": 6})
-    validate, fit_plain = train._validate, recipe.fit_plain
+    judge, fit_plain = train.judge, recipe.fit_plain
 
     def all_wrong(*args):
         fitted = yield from fit_plain(*args)
@@ -365,7 +374,12 @@ def test_the_command_of_a_sweep_trains_the_blocks_that_it_found_best(tlapp, smal
         return fitted
 
     monkeypatch.setattr(recipe, "fit_plain", all_wrong)
-    monkeypatch.setattr(train, "_validate", lambda *args: (validate(*args)[0], 1.0))
+
+    def all_right(*args):
+        loss, right = judge(*args)
+        return loss, torch.ones_like(right)
+
+    monkeypatch.setattr(train, "judge", all_right)
     result = json.loads(
         tlapp("tune", folder, "--set", "augmentation=off", "--set", "dropout=0.1", "--budget", 500, "--json")[1]
     )

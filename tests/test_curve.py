@@ -28,6 +28,8 @@ def told(n, total=30, head=None, best=None):
             seconds=1.0,
             photos_per_second=100.0,
             seconds_left=float(total - e),
+            n_train=195,
+            n_validation=48,
         )
         for e in range(1, n + 1)
     ]
@@ -35,7 +37,7 @@ def told(n, total=30, head=None, best=None):
 
 def plots(html):
     """The drawings of loss and accuracy, parsed: whatever is not well-formed fails here."""
-    found = [svg for svg in ET.fromstring(html).iter("svg") if svg.get("role") == "img"]
+    found = [svg for svg in ET.fromstring(f"<div>{html}</div>").iter("svg") if svg.get("role") == "img"]
     assert len(found) in (0, 2)
     return found
 
@@ -104,13 +106,14 @@ def test_the_latest_values_are_named_with_their_lines():
     assert legends == [
         f"training {last.train_loss:.3f}",
         f"validation {last.validation_loss:.3f}",
-        f"training {last.train_accuracy * 100:.0f}\u00a0%",
-        f"validation {last.validation_accuracy * 100:.0f}\u00a0%",
+        f"training {last.train_accuracy * 100:.0f} %",
+        f"validation {last.validation_accuracy * 100:.0f} %",
     ]
 
 
 def test_a_screen_reader_hears_the_latest_values():
-    loss, accuracy = (svg.get("aria-label") for svg in plots(curve(told(12, best=9), 30)))
+    old = [replace(e, n_train=0, n_validation=0) for e in told(12, best=9)]
+    loss, accuracy = (svg.get("aria-label") for svg in plots(curve(old, 30)))
     assert re.fullmatch(r"Loss after epoch 12: training 0\.\d{3}, validation 0\.\d{3}; best: epoch 9", loss)
     assert re.fullmatch(r"Accuracy after epoch 12: training \d\d\s%, validation \d\d\s%; best: epoch 9", accuracy)
 
@@ -121,6 +124,23 @@ def test_the_best_epoch_is_marked_where_it_is():
         x = points(svg)[1][8][0]
         assert [line.get("x1") for line in svg.iter("line") if line.get("class") == "mark"] == [f"{x}%"]
         assert f"{x}%" in [circle.get("cx") for circle in svg.iter("circle")]
+
+
+def test_accuracies_say_of_how_many_photos_they_are_and_what_chance_allows():
+    epochs = [replace(e, validation_accuracy=45 / 48, train_accuracy=180 / 195) for e in told(12)]
+    html = curve(epochs, 30)
+    assert "<small>Validation accuracy after epoch 12: 94 % of 48 (83–98 %)</small>" in html
+    accuracy = plots(html)[1]
+    whole = "training 92 % of 195 (88–95 %), validation 94 % of 48 (83–98 %)"
+    assert accuracy.get("aria-label") == f"Accuracy after epoch 12: {whole}; best: epoch 12"
+    assert f"Epoch 7: {whole}" in [rect.find("title").text for rect in accuracy.iter("rect")]
+
+
+def test_where_the_head_learned_first_the_best_is_that_of_fine_tuning():
+    for svg in plots(curve(told(12, head=5, best=9), 30)):
+        assert "best of fine-tuning: epoch 9" in texts(svg)
+    for svg in plots(curve(told(12, head=5, best=9), 30, 1)):
+        assert "best: epoch 1" in texts(svg)
 
 
 def test_the_start_of_fine_tuning_is_marked():
@@ -200,6 +220,13 @@ def test_two_runs_of_different_lengths_share_one_scale_and_names_are_literal():
         assert short[-1][0] == pytest.approx(100 * 9 / 29, abs=0.01)
         assert all(0 <= y <= 100 for line in (short, long) for _, y in line)
     assert "<b>short" in loss.get("aria-label")
+
+
+def test_the_ends_of_two_runs_say_of_how_many_photos_they_are():
+    ends = [replace(e, validation_accuracy=45 / 48) for e in told(3)], [replace(e, n_validation=500) for e in told(4)]
+    html = overlay(*ends, ("<b>one", "other"))
+    words = "&lt;b&gt;one: 94 % of 48 (83–98 %); other: 58 % of 500 (53–62 %)"
+    assert f'<p class="tl-hint">Validation accuracy at the end: {words}</p>' in html
 
 
 def test_a_run_of_thousands_of_epochs_is_thinned_and_one_without_epochs_has_no_curve():

@@ -89,6 +89,19 @@ def test_an_interval_is_said_in_words(accuracy, n, words):
     assert evaluate.plausibly(evaluate.interval(accuracy, n)) == words
 
 
+def test_an_accuracy_is_said_in_full_and_in_brief():
+    assert evaluate.in_words(56 / 60, 60) == "93 %, 56 of 60 photos right, plausibly 84–97 %"
+    assert (
+        evaluate.in_words(1.0, 1200, "test photos", " to ")
+        == "100 %, 1,200 of 1,200 test photos right, plausibly 100 %"
+    )
+    assert evaluate.brief(56 / 60, 60) == "93 % of 60 (84–97 %)"
+    assert evaluate.brief(0.9, 1200, (0.8, 0.96), " to ") == "90 % of 1,200 (80 to 96 %)"
+    assert evaluate.brief(0.9, 0) == "90 %", "a record of an earlier version does not say of how many"
+    assert evaluate.counted(56, 60) == "56 (84 to 97 %)"
+    assert evaluate.percent(0.9999) == "99 %"
+
+
 def test_no_photos_is_refused():
     with pytest.raises(ValueError, match="no photos"):
         evaluate.score(np.array([], dtype=np.int64), np.zeros((0, 2)))
@@ -139,14 +152,23 @@ def test_the_interval_is_that_of_scipy_and_narrows_with_more_photos():
 @pytest.mark.parametrize(
     ("run", "instant", "words"),
     [
-        (9, 7, "This run does better than the instant model on 10 photos held back: 9 right against 7."),
-        (7, 7, "This run does as well as the instant model on 10 photos held back: each is right about 7."),
-        (5, 7, "The instant model does better on 10 photos held back: 7 right against 5."),
+        (
+            9,
+            7,
+            "This run does better than the instant model on 10 photos held back: 9 (60 to 98 %) right against 7 (40 to "
+            "89 %).",
+        ),
+        (
+            7,
+            7,
+            "This run does as well as the instant model on 10 photos held back: each is right about 7 (40 to 89 %).",
+        ),
+        (5, 7, "The instant model does better on 10 photos held back: 7 (40 to 89 %) right against 5 (24 to 76 %)."),
         (
             6,
             7,
-            "The instant model is right about 7 of 10 photos held back, this run about 6: a difference that may be "
-            "chance.",
+            "The instant model is right about 7 (40 to 89 %) of 10 photos held back, this run about 6 (31 to 83 %): a "
+            "difference that may be chance.",
         ),
     ],
 )

@@ -14,6 +14,7 @@ import torchvision
 
 from tlapp import backbones, catalog, fetching, workspace
 from tlapp.errors import WeightsError
+from tlapp.ui import pieces
 
 WAIT = 60  # seconds until a test that hangs gives up
 
@@ -250,6 +251,18 @@ def test_a_mirror_must_be_a_web_address(publish, monkeypatch, mirror):
     entry = publish(b"weights")
     monkeypatch.setenv("TLAPP_WEIGHTS_MIRROR", mirror)
     assert "TLAPP_WEIGHTS_MIRROR must be an address" in refusal(entry)
+
+
+def test_the_page_says_in_its_own_words_what_to_do_about_weights(monkeypatch):
+    monkeypatch.setenv("TLAPP_OFFLINE", "1")
+    for ask in (catalog.check_weights, fetching.fetch):
+        with pytest.raises(WeightsError) as caught:
+            ask(catalog.get("resnet18"))
+        assert "--backbone" in str(caught.value)
+        said = pieces.sentence(caught.value)
+        assert said == f"{caught.value.what} {pieces.REMEDY}"
+        assert "--" not in said
+        assert "tlapp" not in said.replace("TLAPP", "")
 
 
 def test_a_cache_that_cannot_be_written_is_said(server, publish, monkeypatch, tmp_path):

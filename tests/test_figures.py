@@ -67,7 +67,10 @@ def test_curves_show_every_epoch_and_mark_the_best_and_the_phase(tmp_path, drawn
     loss, accuracy = drawn[0].axes
     lines = {line.get_label(): line for line in loss.lines}
     assert lines["training"].get_xydata().tolist() == [[e.epoch, e.train_loss] for e in epochs]
-    assert lines["best: epoch 9"].get_xydata().tolist() == [[9, epochs[8].validation_loss]]
+    (best,) = (label for label in lines if label.startswith("best"))
+    assert best == f"best of fine-tuning: epoch 9, {epochs[8].validation()}"
+    assert accuracy.get_title("left") == "Accuracy (% of 195 training and 48 validation photos)"
+    assert lines[best].get_xydata().tolist() == [[9, epochs[8].validation_loss]]
     assert lines["fine-tune from epoch 5"].get_xdata()[0] == 4.5
     assert accuracy.lines[0].get_ydata()[-1] == pytest.approx(100 * epochs[-1].train_accuracy)
     assert (lines["training"].get_color(), lines["validation"].get_color()) == (figures.TRAINING, figures.VALIDATION)
@@ -86,7 +89,7 @@ def test_two_classes_show_every_count_and_the_total(tmp_path, drawn):
     assert size(tmp_path / "confusion.png") == (918, 768)
     axes = drawn[0].axes[0]
     assert [text.get_text() for text in axes.texts] == ["72", "4", "0", "77"]
-    assert axes.get_title("left") == "149 of 153 photos right"
+    assert axes.get_title("left") == "149 of 153 photos right, plausibly 93–99 %"
     assert names(axes.yaxis) == names(axes.xaxis) == ["ants", "bees"]
     assert axes.images[0].get_array()[0].tolist() == pytest.approx([72 / 76, 4 / 76])
 

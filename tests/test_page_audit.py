@@ -14,7 +14,9 @@ from tlapp.forecast import Curve, Point
 from tlapp.shortcuts import Shortcut
 
 CURVE = Curve(
-    (Point(2, 0.7, 0.6, 0.8), Point(6, 0.86, 0.8, 0.9)), Point(8, 0.88, 0.83, 0.93), Point(28, 0.9, 0.85, 0.95)
+    (Point(2, 0.7, 0.6, 0.8, 16), Point(6, 0.86, 0.8, 0.9, 16)),
+    Point(8, 0.88, 0.83, 0.93, 16),
+    Point(28, 0.9, 0.85, 0.95, 16),
 )
 
 
@@ -66,7 +68,7 @@ def three_suspects(data):
 def everything(data):
     """Something of every kind."""
     flaws = Flaws((2,), (3,), (4,), (5,), ((6, 0.4),))
-    told = (Shortcut("image size", "reds", 0.92, 0.85, 0.96),)
+    told = (Shortcut("image size", "reds", 0.92, 0.85, 0.96, 16),)
     return nothing(data, near=((0, 1), (7, 8)), outliers=(9,), flaws=flaws, shortcuts=told)
 
 
@@ -104,10 +106,11 @@ def test_every_finding_is_a_section_with_pictures_and_words(site, folder, finds)
     assert "1 group holds photos of more than one class" in near
     assert "“How a photo fills the square” in 2 Train" in site.locator("#found-cropped").inner_text()
     shortcut = site.locator("#found-shortcuts").inner_text()
-    assert "reds are told apart by image size alone: 92 %, where guessing gives 50 %" in shortcut
+    assert "reds are told apart by image size alone: 92 % of 16 (85–96 %), where guessing gives 50 %" in shortcut
     ahead = site.locator("#check-ahead").inner_text()
-    said = "20 more photos of each class, 28 instead of 8, would bring about 90 % (plausibly 85–95 %), from about 88 %."
-    assert f"{said} That is within what chance allows" in ahead
+    said = "20 more photos of each class, 28 instead of 8, would bring about 90 % (plausibly 85–95 %)"
+    now = "from about 88 % (plausibly 83–93 %): foreseen from 16 photos that were held out."
+    assert f"{said}, {now} That is within what chance allows" in ahead
     assert not site.locator("#labels").is_visible()
 
 
@@ -236,7 +239,7 @@ def test_another_class_can_be_chosen_and_hostile_names_are_shown_literally(site,
     hostile, third = "<img src=x onerror=fail()>", "<b>greens"
     fill(tmp_path / "photos", {hostile: 5, "blues": 5, third: 5})
     finds(lambda data: nothing(data, suspects=(Suspect(0, data.photos[0].label, 2, 0.1),), near=((0, 1),),
-                               outliers=(5,), shortcuts=(Shortcut("camera", hostile, 0.9, 0.8, 1.0),)))  # fmt: skip
+                               outliers=(5,), shortcuts=(Shortcut("camera", hostile, 0.9, 0.8, 1.0, 16),)))  # fmt: skip
     check(site, tmp_path / "photos")
     site.locator("#label-photo").wait_for()
     assert hostile in site.locator("#found-shortcuts").inner_text()

@@ -140,7 +140,7 @@ def test_an_instant_run_has_one_epoch_and_is_the_same_every_time(tmp_path):
         assert not of_kind(Trying, events)
     report = runs[0].report()
     assert (report["head"], report["mirror"], report["fine_tuned"]) == ("ridge", False, False)
-    assert report["compared"] == {"n": 4, "run": 4, "instant": 4, "differ": 0}
+    assert report["compared"] == pools.comparison(np.ones(4, dtype=bool), np.ones(4, dtype=bool))
     assert outcome(runs[0]) == outcome(runs[1])
 
 
@@ -257,9 +257,18 @@ def test_fine_tuning_is_not_tried_where_hardly_a_photo_is_wrong(easy, tries):
 @pytest.mark.parametrize(
     ("judged", "words"),
     [
-        (Judged(True, 0.775, 0.9, 40), "kept: 31 of the 40 validation photos were right before it, 36 after."),
-        (Judged(False, 0.5, 0.75, 4), "dropped, as it is not clearly better: 2 of the 4 .* right before it, 3 after."),
-        (Judged(False, 0.975, None, 40), "not tried: 39 of the 40 validation photos are right already."),
+        (
+            Judged(True, 0.775, 0.9, 40),
+            r"kept: of the 40 validation photos 31 \(62 to 88 %\) were right before it, 36 \(77 to 96 %\) after.",
+        ),
+        (
+            Judged(False, 0.5, 0.75, 4),
+            r"dropped, as it is not clearly better: of the 4 .* 2 \(15 to 85 %\) were right before it, 3 .* after.",
+        ),
+        (
+            Judged(False, 0.975, None, 40),
+            r"not tried: of the 40 validation photos 39 \(87 to 100 %\) are right already.",
+        ),
         (Judged(False, 0.5, None, 40, diverged=True), "Fine-tuning diverged and is dropped."),
     ],
 )
@@ -315,10 +324,10 @@ def test_fine_tuning_that_diverges_is_dropped_and_the_exact_head_delivered(hard,
     def diverging(*args):
         if next(seen):
             raise TrainingDiverged("The training diverged.")
-        return 0.5, 1.0
+        return 0.5, torch.ones(1, dtype=torch.bool)
 
     tries(1.0)
-    monkeypatch.setattr(training, "_validate", diverging)
+    monkeypatch.setattr(training, "judge", diverging)
     run = jobs.start(hard, quick(hard, solver="auto"))
     events = watch(run)
     (judged,) = of_kind(Judged, events)
@@ -603,9 +612,12 @@ def test_a_run_as_told_is_compared_with_the_instant_model_on_the_validation_phot
         return found
 
     monkeypatch.setattr(pools, "instant_right", known)
-    events, result, _ = train(hard, quick(hard, epochs=2), work=told.train)
+    state = TrainState()
+    events, result, _ = train(hard, quick(hard, epochs=2), state=state, work=told.train)
     assert stages(events)[0] == "reading the photos"
     best = of_kind(EpochFinished, events)[result.best_epoch - 1]
-    assert result.facts["compared"] == {"n": 4, "run": round(4 * best.validation_accuracy), "instant": 3}
+    right = state.best_right.numpy()
+    assert right.mean() == best.validation_accuracy
+    assert result.facts["compared"] == pools.comparison(right, np.array([True, False, True, True]))
     assert result.facts["fine_tuned"] is False
     assert result.accuracy == best.validation_accuracy

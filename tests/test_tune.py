@@ -50,15 +50,15 @@ def clock(monkeypatch):
 @pytest.fixture
 def epoch_takes(clock, monkeypatch):
     """epoch_takes(s): the clock moves by so much with every epoch."""
-    validate = training._validate
+    judge = training.judge
 
     def arrange(seconds):
         def moving(*args):
-            found = validate(*args)
+            found = judge(*args)
             clock.seconds += seconds
             return found
 
-        monkeypatch.setattr(training, "_validate", moving)
+        monkeypatch.setattr(training, "judge", moving)
 
     return arrange
 
@@ -102,7 +102,8 @@ def test_every_trial_says_what_it_gives_and_takes(data):
     for trial in trials:
         assert trial.seconds > 0
         assert 0 < trial.loss < 10
-        assert (trial.low, trial.high) == evaluate.interval(trial.accuracy, 4)
+        assert trial.n == 4
+        assert trial.to_dict() == vars(trial) | evaluate.stated(trial.accuracy, 4)
         assert trial.accuracy in (0, 0.25, 0.5, 0.75, 1)
         assert not trial.is_cut
     assert tune.named(trials[0]) == "head alone"
@@ -120,9 +121,7 @@ def test_every_trial_says_what_it_gives_and_takes(data):
     ids=["fewest blocks", "fewer blocks", "most right", "lower loss"],
 )
 def test_the_winner_has_most_right_then_fewest_blocks_learning_then_the_lower_loss(data, monkeypatch, trials, best):
-    made = [
-        Trial(DEPTHS[depth], 1e-3 * bool(depth), accuracy, 0, 1, loss, 1.0, 1.0) for depth, accuracy, loss in trials
-    ]
+    made = [Trial(DEPTHS[depth], 1e-3 * bool(depth), accuracy, 20, loss, 1.0, 1.0) for depth, accuracy, loss in trials]
     monkeypatch.setattr(tune._Sweeper, "all", lambda self, deadline: iter(made))
     _, end = sweep(data)
     assert end.best is made[best]
@@ -178,7 +177,7 @@ def test_a_trial_that_diverges_at_once_loses(data, monkeypatch):
     def diverging(*_):
         raise TrainingDiverged("The training diverged.")
 
-    monkeypatch.setattr(training, "_validate", diverging)
+    monkeypatch.setattr(training, "judge", diverging)
     trials, end = sweep(data)
     assert end.best == trials[0]
     json.dumps([dataclasses.asdict(trial) for trial in end.trials], allow_nan=False)
@@ -209,7 +208,7 @@ def test_a_sweep_stops_with_what_it_has_found(data, n):
 def test_the_plan_that_is_found_trains(data):
     first = quick(data, solver="auto", head_epochs=1)
     for learning, rate, solver in ((DEPTHS[1], 1e-4, "sgd"), ((), 0.0, "exact")):
-        plan = tune.planned(first, Trial(learning, rate, 1.0, 0.5, 1.0, 0.1, 1.0, 1.0))
+        plan = tune.planned(first, Trial(learning, rate, 1.0, 4, 0.1, 1.0, 1.0))
         assert (plan.solver, plan.learning) == (solver, learning)
         assert plan.fine_tune_rate == (rate or first.fine_tune_rate)
         run = jobs.start(data, replace(plan, epochs=2), data.folder.parent.parent)

@@ -194,7 +194,7 @@ def to_dict(dataset: Dataset, report: Report, split: Split | None) -> dict[str, 
         ],
         "outliers": names(report.outliers),
         "shortcuts": [
-            {"feature": s.feature, "accuracy": round(s.accuracy, 4), "chance": shortcuts.CHANCE, "class": s.class_name}
+            {"feature": s.feature, "class": s.class_name, "chance": shortcuts.CHANCE, **_stated(s, shortcuts.METHOD)}
             for s in report.shortcuts
         ],
         "learning_curve": [_point(point) for point in report.curve.points],
@@ -221,11 +221,15 @@ def exact(dataset: Dataset) -> dict[str, list[str]]:
     return found
 
 
-def _point(point: forecasts.Point) -> dict[str, float]:
-    return {
-        "per_class": point.per_class, "accuracy": round(point.accuracy, 4), "low": round(point.low, 4),
-        "high": round(point.high, 4),
-    }  # fmt: skip
+def _point(point: forecasts.Point) -> dict[str, Any]:
+    ends = {"low": round(point.low, 4), "high": round(point.high, 4)}
+    return {"per_class": point.per_class, **_stated(point, point.method), **ends}
+
+
+def _stated(found: forecasts.Point | Shortcut, method: str) -> dict[str, Any]:
+    """As `evaluate.stated`, with an interval that is not Wilson's."""
+    interval = [round(found.low, 4), round(found.high, 4)]
+    return {"accuracy": round(found.accuracy, 4), "n": found.n, "interval": interval, "method": method}
 
 
 def _members(groups: np.ndarray) -> list[tuple[int, ...]]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tlapp import evaluate
+
 TEMPERATURES = np.logspace(-2.5, 1.5, 81)
 N_BINS = 15
 ENOUGH = 300
@@ -87,7 +89,8 @@ def error(found: list[Bin]) -> float:
 
 
 def measure(labels: np.ndarray, probabilities: np.ndarray, temperature: float) -> dict[str, Any]:
-    """What the report says: `temperature`, `ece`, `ece_before` (without the temperature), `bins`.
+    """What the report says: `temperature`, `ece`, `ece_before` (without the temperature), `bins` (each with the
+    interval of its accuracy).
 
     Args:
         labels: int64 (photos,) of test photos.
@@ -99,5 +102,5 @@ def measure(labels: np.ndarray, probabilities: np.ndarray, temperature: float) -
         "temperature": temperature,
         "ece": error(found),
         "ece_before": error(bins(labels, np.exp(log_odds(scores)))),
-        "bins": [asdict(one) for one in found],
+        "bins": [{**asdict(one), **evaluate.stated(one.accuracy, one.n)} for one in found],
     }

@@ -197,18 +197,17 @@ def check_weights(backbone: Backbone) -> Path:
     path = weights_path(backbone)
     if not path.is_file():
         raise WeightsError(
-            f"{backbone.title}'s weights ({backbone.megabytes:.0f} MB) are not on this machine. "
+            f"{backbone.title}'s weights ({backbone.megabytes:.0f} MB) are not on this machine.",
             f"Fetch them with `tlapp weights get {backbone.name}`, give a file with --weights, "
-            f"or use the included backbone: --backbone {INCLUDED}."
+            f"or use the included backbone: --backbone {INCLUDED}.",
         )
     if not sha256(path).startswith(backbone.weights_sha256):
         raise WeightsError(
-            f"{backbone.title}'s weights at {path} are damaged: their hash is not the published one. "
-            + (
-                "Install tlapp again."
-                if backbone.included
-                else f"Fetch them again with `tlapp weights get {backbone.name}`, "
-                f"or use the included backbone: --backbone {INCLUDED}."
-            )
+            f"{backbone.title}'s weights at {path} are damaged: their hash is not the published one."
+            + (" Install tlapp again." if backbone.included else ""),
+            ""
+            if backbone.included
+            else f"Fetch them again with `tlapp weights get {backbone.name}`, "
+            f"or use the included backbone: --backbone {INCLUDED}.",
         )
     return path

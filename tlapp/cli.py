@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import tlapp
 from tlapp import catalog, commands, run_commands, terminal, workspace
-from tlapp.errors import UsageError, UserError, explain_oserror
+from tlapp.errors import UsageError, UserError, explain_oserror, printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,8 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        options = _parser(arguments).parse_args(arguments)
         return options.run(options)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -42,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return terminal.refuse(f"A fault of the program ({type(error).__name__}). {workspace.log_fault()}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """What understands these arguments. Raises UsageError where their command, or their action of `runs`, is none."""
     parser = argparse.ArgumentParser(prog="tlapp", description=tlapp.__doc__.splitlines()[0])
     parser.add_argument("--version", action="version", version=f"tlapp {tlapp.__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -86,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
     listing = command("runs", run_commands.list_runs, "List the runs; name, annotate, remove or compare them.")
     _json_option(listing)
-    _run_actions(listing, run_help)
+    actions = _run_actions(listing, run_help)
 
     resume = command("resume", commands.resume, "Go on with a stopped or interrupted run.")
     resume.add_argument("name", metavar="RUN", help=run_help)
@@ -107,11 +110,23 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, help="port to serve at (default 7860, or the next free one)")
     serve.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this name and password")
     serve.add_argument("--no-browser", action="store_true", help="do not open the browser")
+    words = [argument for argument in arguments if not argument.startswith("-")]
+    _known(words[:1], "There is no command", subparsers.choices)
+    if words[:1] == ["runs"]:
+        _known(words[1:2], "tlapp runs has no action", actions)
     return parser
 
 
-def _run_actions(listing: argparse.ArgumentParser, run_help: str) -> None:
-    """What `tlapp runs` does beside listing."""
+def _known(words: Sequence[str], refusal: str, names: Iterable[str]) -> None:
+    """Raise UsageError, with the nearest name, where a word is none of these."""
+    for word in set(words) - set(names):
+        near = difflib.get_close_matches(word, names, 1)
+        hint = f"Did you mean '{near[0]}'?" if near else f"There are {', '.join(names)}; --help explains them."
+        raise UsageError(f"{refusal} '{printable(word)}'. {hint}")
+
+
+def _run_actions(listing: argparse.ArgumentParser, run_help: str) -> Iterable[str]:
+    """What `tlapp runs` does beside listing; the names of it."""
     actions = listing.add_subparsers(metavar="ACTION")
 
     def action(
@@ -134,6 +149,7 @@ def _run_actions(listing: argparse.ArgumentParser, run_help: str) -> None:
     back.add_argument("name", metavar="RUN", help="id or number of a run that was removed in the last days")
     action("removed", run_commands.list_removed, "List the runs that can be brought back.")
     action("compare", run_commands.compare_runs, "Say which test photos and settings differ.", "before", "after")
+    return actions.choices
 
 
 def _source_options(parser: argparse.ArgumentParser) -> None:

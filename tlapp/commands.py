@@ -22,7 +22,6 @@ from tlapp.events import Progress, Queued
 
 if TYPE_CHECKING:
     from tlapp.predict import Prediction, Unreadable
-    from tlapp.tune import Trial
 
 
 MOST_SKIPPED = 20
@@ -117,29 +116,22 @@ def tune(options: argparse.Namespace) -> int:
             for step in tune.sweep(dataset, plan, options.budget):
                 if isinstance(step, Progress):
                     terminal.show(step, bar, tasks)
-                elif isinstance(step, tune.Trial):
+                elif isinstance(step, tune.Trial) and options.json:
                     bar.console.print(terminal.trial_line(step))
+                elif isinstance(step, tune.Trial):
+                    terminal.print_beside(bar, terminal.trial_line(step))
                 else:
                     found = step
     if found is None:
         raise UserError(f"In {options.budget:g} s nothing could be tried. Give it more: --budget {tune.BUDGET:g}.")
     command = _command(options, found.plan)
     if options.json:
-        trials = [_trial_dict(trial) for trial in found.trials]
-        print(json.dumps({"best": _trial_dict(found.best), "command": command, "trials": trials}))
+        trials = [trial.to_dict() for trial in found.trials]
+        print(json.dumps({"best": found.best.to_dict(), "command": command, "trials": trials}))
         return 0
-    for trial in found.trials:
-        print(f"{'*' if trial == found.best else ' '} {terminal.trial_line(trial)}")
-    print(f"Best on the validation photos: {tune.named(found.best)}. To train so:\n{printable(command)}")
+    best = f"{tune.named(found.best)}, {terminal.rate_of(found.best)}"
+    print(f"Best on the {found.best.n} validation photos: {best}. To train so:\n{printable(command)}")
     return 0
-
-
-def _trial_dict(trial: Trial) -> dict[str, Any]:
-    from tlapp.evaluate import METHOD
-
-    values = dataclasses.asdict(trial)
-    interval = [values.pop("low"), values.pop("high")]
-    return {**values, "interval": interval, "method": METHOD}
 
 
 def _command(options: argparse.Namespace, plan: plans.Plan) -> str:
@@ -297,13 +289,7 @@ def evaluate(options: argparse.Namespace) -> int:
         print(f"Run {run.id}, on {printable(Path(str(run.header()['source'])).name)}.")
         print(terminal.scored(result["accuracy"], result["n"], "photos"))
         for name, s in result["per_class"].items():
-            precision, recall = (
-                f"{which} {s[which]:.0%} ({s[f'{which}_interval'][0]:.0%} to {s[f'{which}_interval'][1]:.0%})"
-                for which in ("precision", "recall")
-            )
-            low, high = s["f1_interval"]
-            f1 = f"F1 {s['f1']:.2f} ({low:.2f} to {high:.2f})"
-            print(f"  {printable(name)}: {precision}, {recall}, {f1}, {s['n']} photos")
+            print(f"  {printable(name)}: {terminal.of_class(s)}")
     return 0
 
 

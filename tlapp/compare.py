@@ -86,7 +86,7 @@ class Comparison:
         """Plain values for JSON."""
         pairs = {name: [vars(pair) for pair in getattr(self, name)] for name in ("fixed", "broken", "wrong")}
         runs = {"before": self.before.id, "after": self.after.id}
-        scores = [None if score is None else {**evaluate.stated(*score), "n_test": score[1]} for score in self.scores]
+        scores = [None if score is None else evaluate.stated(*score) | {"n_test": score[1]} for score in self.scores]
         settings = [{"name": name, "before": old, "after": new} for name, old, new in self.settings]
         counts = {"n": self.n, "n_relabelled": self.n_relabelled, "hinders": self.hinders}
         return {**runs, "scores": scores, "settings": settings, **counts, **pairs}

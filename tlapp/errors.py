@@ -13,7 +13,8 @@
     └── OutOfMemory         the machine's or the GPU's memory did not suffice
 
 A message is a whole sentence in the user's words: what happened, to which file, what to do. It is shown as it
-is on the page and on the terminal. Any other exception is a fault of this program.
+is on the page and on the terminal, but for the remedy of a WeightsError. Any other exception is a fault
+of this program.
 """
 
 from __future__ import annotations
@@ -39,7 +40,14 @@ class PlanError(UserError):
 
 
 class WeightsError(UserError):
-    """Pretrained weights that are missing, damaged or could not be fetched."""
+    """Pretrained weights that are missing, damaged or could not be fetched.
+
+    `what`: the message without its `remedy`, what to do on the command line; the page has a remedy of its own.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what} {remedy}".strip())
+        self.what, self.remedy = what, remedy
 
 
 class RunError(UserError):

@@ -32,12 +32,9 @@ class Scores:
     n: np.ndarray
 
     def to_dict(self, classes: tuple[str, ...]) -> dict[str, Any]:
-        """Plain values for JSON: accuracy with its interval, n, classes, per_class, confusion (rows true, columns
-        predicted).
-        """
+        """Plain values for JSON: accuracy as `stated`, classes, per_class, confusion (rows true, columns predicted)."""
         return {
             **stated(self.accuracy, int(self.n.sum())),
-            "n": int(self.n.sum()),
             "classes": list(classes),
             "per_class": {name: self._of_class(i) for i, name in enumerate(classes)},
             "confusion": self.confusion.tolist(),
@@ -86,12 +83,12 @@ def interval(accuracy: float, n: float) -> tuple[float, float]:
 
 
 def stated(accuracy: float, n: int) -> dict[str, Any]:
-    """An accuracy on `n` photos and what chance allows, for JSON: `accuracy`, `interval`, `method`."""
-    return {"accuracy": accuracy, "interval": list(interval(accuracy, n)), "method": METHOD}
+    """An accuracy on `n` photos and what chance allows, for JSON: `accuracy`, `n`, `interval`, `method`."""
+    return {"accuracy": accuracy, "n": n, "interval": list(interval(accuracy, n)), "method": METHOD}
 
 
 def cross_validated(held_out: float, n_held_out: int, n_right: int, n_test: int) -> dict[str, Any]:
-    """The accuracy on all photos, each asked of a model that had not seen it, for JSON: as `stated`, and `n`.
+    """The accuracy on all photos, each asked of a model that had not seen it, for JSON: as `stated`.
 
     Args:
         held_out: mean accuracy in repeated cross-validation on `n_held_out` photos.
@@ -102,21 +99,45 @@ def cross_validated(held_out: float, n_held_out: int, n_right: int, n_test: int)
     """
     n = n_held_out + n_test
     accuracy = (held_out * n_held_out + n_right) / n
-    return {"accuracy": accuracy, "interval": list(interval(accuracy, WORTH * n)), "method": CROSS_VALIDATED, "n": n}
+    return {"accuracy": accuracy, "n": n, "interval": list(interval(accuracy, WORTH * n)), "method": CROSS_VALIDATED}
 
 
 def percent(share: float) -> str:
-    """A share of 1 as whole per cent; 100 only where it is all."""
-    return f"{100 if share == 1 else min(99, round(100 * share))}%"
+    """A share of 1 as whole per cent: "93 %"; 100 only where it is all."""
+    return f"{100 if share == 1 else min(99, round(100 * share))} %"
+
+
+def span(interval: Sequence[float], to: str = "–") -> str:
+    """An interval as whole per cent: "84–97 %". `to`: " to " on a terminal, which may lack the dash."""
+    low, high = (round(100 * share) for share in interval)
+    return f"{low}{to}{high} %" if low < high else f"{low} %"
 
 
 def plausibly(interval: Sequence[float], to: str = "–") -> str:
     """An interval in words: "plausibly 84–97 %"."""
-    low, high = (round(100 * share) for share in interval)
-    return f"plausibly {low}{to}{high} %" if low < high else f"plausibly {low} %"
+    return f"plausibly {span(interval, to)}"
 
 
-def beside_instant(compared: dict[str, int], framing: str = "crop") -> str:
+def in_words(accuracy: float, n: int, of: str = "photos", to: str = "–") -> str:
+    """An accuracy with its counts and what chance allows: "93 %, 56 of 60 photos right, plausibly 84–97 %"."""
+    right = f"{round(accuracy * n):,} of {n:,} {of} right"
+    return f"{percent(accuracy)}, {right}, {plausibly(interval(accuracy, n), to)}"
+
+
+def brief(accuracy: float, n: int, of: Sequence[float] = (), to: str = "–") -> str:
+    """The same where there is little room: "93 % of 60 (84–97 %)". `of`: its interval, if that is not Wilson's.
+
+    Records of an earlier version do not tell how many photos an epoch was judged on: 0, which gives the share alone.
+    """
+    return f"{percent(accuracy)} of {n:,} ({span(of or interval(accuracy, n), to)})" if n else percent(accuracy)
+
+
+def counted(right: int, n: int) -> str:
+    """A count of `n` photos and what chance allows of its share: "56 (84 to 97 %)"."""
+    return f"{right:,} ({span(interval(right / n, n), ' to ')})"
+
+
+def beside_instant(compared: dict[str, Any], framing: str = "crop") -> str:
     """How a run and the instant model do on the same photos held back (`compared` of a report), in a sentence.
 
     A letterboxed run is compared with an instant model that is letterboxed too: another one than that of the Data tab.
@@ -124,12 +145,12 @@ def beside_instant(compared: dict[str, int], framing: str = "crop") -> str:
     model = "instant model with grey bars" if framing == "letterbox" else "instant model"
     n, run, instant = (compared[name] for name in ("n", "run", "instant"))
     photos = f"{n:,} photo{'s' if n > 1 else ''} held back"
+    best, other = counted(max(run, instant), n), counted(min(run, instant), n)
     if 0 < abs(run - instant) <= compared.get("differ", abs(run - instant)) ** 0.5:
         first, then = ("This run", f"the {model}") if run > instant else (f"The {model}", "this run")
-        best, other = max(run, instant), min(run, instant)
         return f"{first} is right about {best} of {photos}, {then} about {other}: a difference that may be chance."
     if instant > run:
-        return f"The {model} does better on {photos}: {instant} right against {run}."
+        return f"The {model} does better on {photos}: {best} right against {other}."
     if run > instant:
-        return f"This run does better than the {model} on {photos}: {run} right against {instant}."
-    return f"This run does as well as the {model} on {photos}: each is right about {run}."
+        return f"This run does better than the {model} on {photos}: {best} right against {other}."
+    return f"This run does as well as the {model} on {photos}: each is right about {best}."

@@ -1,6 +1,7 @@
 """What a run tells while it lives: small frozen values, written one per line and replayed to whoever watches.
 
-An event knows nothing of files, widgets or torch. `to_json` and `from_json` are each other's inverse.
+An event knows nothing of files, widgets or torch. `to_json` and `from_json` are each other's inverse: what `to_json`
+adds, the interval of every accuracy, follows from the event.
 """
 
 from __future__ import annotations
@@ -10,10 +11,16 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from tlapp import evaluate
+
 
 @dataclass(frozen=True)
 class Event:
     """The root of all events."""
+
+    def stated(self) -> dict[str, Any]:
+        """What stands beside its accuracies in JSON: intervals and how they were made."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,7 @@ class EpochFinished(Event):
     taken while learning (with augmentation and dropout), so they may stand below validation. `seconds_left`
     assumes that no early stop happens; it is None while the head learns before fine-tuning, whose epochs have not
     been timed yet. `phase` is "head" or "fine-tune"; `is_best` compares within its phase, by validation loss.
+    `n_train`, `n_validation`: photos that the accuracies rest on; 0 in records of an earlier version.
     """
 
     epoch: int
@@ -73,6 +81,21 @@ class EpochFinished(Event):
     seconds: float
     photos_per_second: float
     seconds_left: float | None
+    n_train: int = 0
+    n_validation: int = 0
+
+    def stated(self) -> dict[str, Any]:
+        """`train_interval`, `validation_interval`, `method`."""
+        sides = {
+            "train": (self.train_accuracy, self.n_train),
+            "validation": (self.validation_accuracy, self.n_validation),
+        }
+        known = {f"{side}_interval": evaluate.interval(*score) for side, score in sides.items() if score[1]}
+        return {**known, "method": evaluate.METHOD} if known else {}
+
+    def validation(self, to: str = "–") -> str:
+        """The validation accuracy, brief: "93 % of 60 (84–97 %)"."""
+        return evaluate.brief(self.validation_accuracy, self.n_validation, to=to)
 
 
 @dataclass(frozen=True)
@@ -96,15 +119,24 @@ class Judged(Event):
     n: int
     diverged: bool = False
 
+    def stated(self) -> dict[str, Any]:
+        """`before_interval`, `after_interval` if there is one, `method`."""
+        scores = {"before": self.before, "after": self.after}
+        known = {f"{when}_interval": evaluate.interval(it, self.n) for when, it in scores.items() if it is not None}
+        return {**known, "method": evaluate.METHOD}
+
     def in_words(self) -> str:
         """A sentence for the person."""
         if self.diverged:
             return "Fine-tuning diverged and is dropped."
-        before = f"{round(self.before * self.n)} of the {self.n} validation photos"
+        before = evaluate.counted(round(self.before * self.n), self.n)
         if self.after is None:
-            return f"Fine-tuning is not tried: {before} are right already."
+            return f"Fine-tuning is not tried: of the {self.n} validation photos {before} are right already."
+        after = evaluate.counted(round(self.after * self.n), self.n)
         verdict = "kept" if self.kept else "dropped, as it is not clearly better"
-        return f"Fine-tuning is {verdict}: {before} were right before it, {round(self.after * self.n)} after."
+        return (
+            f"Fine-tuning is {verdict}: of the {self.n} validation photos {before} were right before it, {after} after."
+        )
 
 
 @dataclass(frozen=True)
@@ -112,8 +144,24 @@ class Ended(Event):
     """The root of the three ends of a run."""
 
 
+class _Scored(Ended):
+    """An end with accuracies: on `n_test` test photos, and on `n_held_out` on which the choices were made."""
+
+    validation_accuracy: float | None
+    accuracy: float | None
+    n_held_out: int
+    n_test: int
+
+    def stated(self) -> dict[str, Any]:
+        """Both as `evaluate.stated`, the second as `validation`."""
+        if self.accuracy is None or self.validation_accuracy is None or not self.n_test:
+            return {}
+        validation = evaluate.stated(self.validation_accuracy, self.n_held_out)
+        return {**evaluate.stated(self.accuracy, self.n_test), "validation": validation}
+
+
 @dataclass(frozen=True)
-class RunFinished(Ended):
+class RunFinished(_Scored):
     """All epochs done or stopped early by patience; the best weights are saved and scored."""
 
     best_epoch: int
@@ -121,10 +169,12 @@ class RunFinished(Ended):
     validation_accuracy: float
     accuracy: float
     seconds: float
+    n_held_out: int = 0
+    n_test: int = 0
 
 
 @dataclass(frozen=True)
-class RunStopped(Ended):
+class RunStopped(_Scored):
     """Stopped by the person after `epochs` epochs. With none finished there is no model (`best_epoch` 0)."""
 
     best_epoch: int
@@ -132,6 +182,8 @@ class RunStopped(Ended):
     validation_accuracy: float | None = None
     accuracy: float | None = None
     seconds: float = 0.0
+    n_held_out: int = 0
+    n_test: int = 0
 
 
 @dataclass(frozen=True)
@@ -161,7 +213,8 @@ _KINDS: dict[str, type[Event]] = {
 
 def to_json(event: Event) -> str:
     """One line of strict ASCII JSON, without the line end."""
-    return json.dumps({"event": type(event).__name__, **dataclasses.asdict(event)}, allow_nan=False)
+    values = {"event": type(event).__name__, **dataclasses.asdict(event), **event.stated()}
+    return json.dumps(values, allow_nan=False)
 
 
 def from_json(line: str) -> Event | None:

@@ -69,7 +69,7 @@ def fetch(
             if backbone.included:
                 raise
     if is_offline():
-        raise WeightsError(_failed(backbone, "TLAPP_OFFLINE is set, so the network is not touched"))
+        raise _failed(backbone, "TLAPP_OFFLINE is set, so the network is not touched")
     mirror = os.environ.get("TLAPP_WEIGHTS_MIRROR", "").rstrip("/")
     if mirror and urlsplit(mirror).scheme not in ("http", "https"):
         raise WeightsError("TLAPP_WEIGHTS_MIRROR must be an address that begins with http:// or https://.")
@@ -79,7 +79,7 @@ def fetch(
             _run_loader(backbone, url, folder, progress, should_cancel, stall_seconds)
             os.replace(folder / backbone.weights_file, target)
     except OSError as error:
-        raise WeightsError(_failed(backbone, explain_oserror(error).rstrip("."))) from error
+        raise _failed(backbone, explain_oserror(error).rstrip(".")) from error
     return catalog.check_weights(backbone)
 
 
@@ -106,7 +106,7 @@ def _run_loader(
             if should_cancel():
                 raise WeightsError(f"Fetching {backbone.title}'s weights was cancelled. Nothing was kept.")
             if time.monotonic() - moved > 2 * stall_seconds:
-                raise WeightsError(_failed(backbone, "the server sent nothing for too long"))
+                raise _failed(backbone, "the server sent nothing for too long")
             time.sleep(0.1)
     finally:
         if loader.poll() is None:
@@ -114,7 +114,7 @@ def _run_loader(
         loader.wait()
     if loader.returncode:
         said = (folder / "stderr").read_text("utf-8", "replace")
-        raise WeightsError(_failed(backbone, _reason(said)))
+        raise _failed(backbone, _reason(said))
 
 
 def _reason(said: str) -> str:
@@ -133,8 +133,8 @@ def _reason(said: str) -> str:
     return f"the loader failed ({last[:120] or 'without a word'})"
 
 
-def _failed(backbone: Backbone, why: str) -> str:
-    return (
-        f"{backbone.title}'s weights could not be fetched: {why}. Nothing was kept. Try again, give a file with "
-        f"--weights, or use the included backbone: --backbone {catalog.INCLUDED}."
+def _failed(backbone: Backbone, why: str) -> WeightsError:
+    return WeightsError(
+        f"{backbone.title}'s weights could not be fetched: {why}. Nothing was kept.",
+        f"Try again, give a file with --weights, or use the included backbone: --backbone {catalog.INCLUDED}.",
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlapp import workspace
+from tlapp import evaluate, workspace
 from tlapp.errors import printable
 from tlapp.events import EpochFinished
 
@@ -50,9 +50,17 @@ def curves(epochs: Sequence[EpochFinished], path: Path) -> None:
     _panel(loss, told, [e.train_loss for e in told], [e.validation_loss for e in told])
     _panel(accuracy, told, [100 * e.train_accuracy for e in told], [100 * e.validation_accuracy for e in told])
     loss.set_title("Loss (mean cross-entropy, nats)", loc="left")
-    accuracy.set_title("Accuracy (% of photos)", loc="left")
+    photos = f"{told[-1].n_train:,} training and {told[-1].n_validation:,} validation photos"
+    accuracy.set_title(f"Accuracy (% of {photos if told[-1].n_validation else 'photos'})", loc="left")
     figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     _save(figure, path)
+
+
+def best_in_words(told: Sequence[EpochFinished], best: int) -> str:
+    """Which epoch is marked: "best: epoch 3"; after the head learned, it is the best of fine-tuning alone."""
+    phases = {e.epoch: e.phase for e in told}
+    tuned = phases.get(best) == "fine-tune" and len(set(phases.values())) > 1
+    return f"best of fine-tuning: epoch {best}" if tuned else f"best: epoch {best}"
 
 
 def _panel(axes: Axes, told: list[EpochFinished], training: list[float], validation: list[float]) -> None:
@@ -69,7 +77,8 @@ def _panel(axes: Axes, told: list[EpochFinished], training: list[float], validat
     if best in numbers:
         height = validation[numbers.index(best)]
         axes.axvline(best, color=_FAINT, linewidth=0.8, zorder=1)
-        axes.plot(best, height, "o", color=VALIDATION, clip_on=False, label=f"best: epoch {best}")
+        words = f"{best_in_words(told, best)}, {told[numbers.index(best)].validation()}"
+        axes.plot(best, height, "o", color=VALIDATION, clip_on=False, label=words)
     axes.set_xlim(0.5, numbers[-1] + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     axes.set_xlabel("epoch")
@@ -104,7 +113,9 @@ def confusion(confusion: np.ndarray, classes: Sequence[str], path: Path) -> None
     axes.set_yticks(range(n), names, **look)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_title(f"{np.trace(confusion):,} of {confusion.sum():,} photos right", loc="left")
+    right, of = int(np.trace(confusion)), int(confusion.sum())
+    plausibly = evaluate.plausibly(evaluate.interval(right / of, of))
+    axes.set_title(f"{right:,} of {of:,} photos right, {plausibly}", loc="left")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(image, ax=axes, shrink=0.5, format=lambda value, _: f"{value:.0%}")

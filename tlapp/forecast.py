@@ -13,12 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tlapp import evaluate
 from tlapp.crossval import within_one
 from tlapp.heads import one_hot, solve
 
 MORE = 20
 """Photos of each class that the question is about."""
 
+MEASURED = "95 %, Agresti-Coull, and the spread of repeats that held out and learned from other photos"
+FORESEEN = "95 % of the last measured point, and half of the rise beyond it"
 MOST = 160
 _FOLDS = 5
 _Z = 1.96
@@ -26,12 +29,21 @@ _Z = 1.96
 
 @dataclass(frozen=True)
 class Point:
-    """Accuracy where every class has `per_class` photos to learn from, with its 95 % interval."""
+    """Accuracy where every class has `per_class` photos to learn from, with its 95 % interval, made by `method`.
+
+    `n`: photos that were asked, each of them held out; of what is foreseen, those of the last measured point.
+    """
 
     per_class: int
     accuracy: float
     low: float
     high: float
+    n: int
+    method: str = MEASURED
+
+    def brief(self, to: str = "–") -> str:
+        """As `evaluate.brief`."""
+        return evaluate.brief(self.accuracy, self.n, (self.low, self.high), to)
 
 
 @dataclass(frozen=True)
@@ -110,7 +122,7 @@ def _point(size: int, right: np.ndarray) -> Point:
     accuracy, n = float(each.mean()), int((~np.isnan(right)).any(0).sum())
     guarded = (accuracy * n + 2) / (n + 4)
     half = _Z * (guarded * (1 - guarded) / (n + 4) + each.var(ddof=1) / len(right)) ** 0.5
-    return Point(size, accuracy, max(0.0, accuracy - half), min(1.0, accuracy + half))
+    return Point(size, accuracy, max(0.0, accuracy - half), min(1.0, accuracy + half), n)
 
 
 def _trend(points: list[Point], n: int) -> Callable[[int], Point] | None:
@@ -131,6 +143,6 @@ def _trend(points: list[Point], n: int) -> Callable[[int], Point] | None:
         error = begin * float(np.exp(slope * (np.log(size) - np.log(last.per_class))))
         accuracy = max(1 - error, last.accuracy)
         half = (last.high - last.low) / 2 + (accuracy - last.accuracy) / 2
-        return Point(size, accuracy, max(0.0, accuracy - half), min(1.0, accuracy + half))
+        return Point(size, accuracy, max(0.0, accuracy - half), min(1.0, accuracy + half), last.n, FORESEEN)
 
     return at

@@ -10,12 +10,13 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tlapp import crossval, decisions, workspace
+from tlapp import crossval, decisions, evaluate, workspace
 from tlapp.augment import Views
 from tlapp.backbones import Classifier
 from tlapp.crossval import Options
@@ -171,9 +172,10 @@ def instant_right(pool: Pool, cached: Cached, should_stop: ShouldStop) -> np.nda
     return pool.right(pool.choose(features, Options(["ridge"], widths, [False]), should_stop))
 
 
-def comparison(right: np.ndarray, instant: np.ndarray) -> dict[str, int]:
-    """How many of the same held-out photos a run and the instant model are right about, and on how many they differ in
-    that, as the report has it.
+def comparison(right: np.ndarray, instant: np.ndarray) -> dict[str, Any]:
+    """How many of the same held-out photos (`n`) a `run` and the `instant` model are right about, each with its
+    interval, and on how many they `differ` in that, as the report has it: bool (photos,) each.
     """
-    differ = int((right != instant).sum())
-    return {"n": len(instant), "run": int(right.sum()), "instant": int(instant.sum()), "differ": differ}
+    n, counts = len(instant), {"run": int(right.sum()), "instant": int(instant.sum())}
+    intervals = {f"{name}_interval": list(evaluate.interval(count / n, n)) for name, count in counts.items()}
+    return {"n": n, **counts, "differ": int((right != instant).sum()), **intervals, "method": evaluate.METHOD}

@@ -202,7 +202,8 @@ def _learning_curve(pool: Pool, cached: Cached, choice: Choice) -> Generator[Epo
         step, seconds = step + 1, max(time.monotonic() - started, 1e-6)
         learned, held_out = (_figures(x, labels, head) for x, labels in sides)
         pace = len(inside) / seconds
-        yield EpochFinished(step, step, "head", *learned, *held_out, True, step, seconds, pace, None)
+        sizes = len(inside), len(outside)
+        yield EpochFinished(step, step, "head", *learned, *held_out, True, step, seconds, pace, None, *sizes)
         started = time.monotonic()
     return step, head
 

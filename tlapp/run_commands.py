@@ -15,12 +15,6 @@ from tlapp.errors import RunError, printable
 from tlapp.runs import Run
 
 
-def scored(accuracy: float, n: int) -> str:
-    """An accuracy for a row: "95% (90 to 97) of 153"."""
-    low, high = evaluate.interval(accuracy, n)
-    return f"{evaluate.percent(accuracy)} ({100 * low:.0f} to {100 * high:.0f}) of {n}"
-
-
 def list_runs(options: argparse.Namespace) -> int:
     """List the runs of the workspace."""
     rows = [_row(run) for run in runs.all_runs(workspace.home())]
@@ -56,8 +50,8 @@ def _print_rows(rows: list[dict[str, Any]], empty: str, as_json: bool) -> int:
         print(empty)
     for row in rows:
         accuracy = row.get("accuracy")
-        shown = "" if accuracy is None else scored(accuracy, row["n_test"])
-        words = [f"{row['run']}  {row['state']:<11} {shown:>20}  {row.get('created', '')[:16]:<16}  "
+        shown = "" if accuracy is None else evaluate.brief(accuracy, row["n_test"], to=" to ")
+        words = [f"{row['run']}  {row['state']:<11} {shown:>26}  {row.get('created', '')[:16]:<16}  "
                  f"{row.get('backbone', ''):<18}  {row.get('approach', ''):<15}",
                  printable(row.get("source", "")), printable(row.get("name", ""))]  # fmt: skip
         print("  ".join(filter(None, words)).rstrip())
@@ -112,7 +106,7 @@ def _lines(found: Comparison) -> list[str]:
     lines = []
     for run, score in zip((found.before, found.after), found.scores, strict=True):
         name = history.about(run).name
-        worth = f"accuracy {scored(*score)} test photos" if score else f"no model ({run.state()})"
+        worth = f"accuracy {evaluate.in_words(*score, 'test photos', ' to ')}" if score else f"no model ({run.state()})"
         lines.append(f"{run.id}{f' ({name})' if name else ''}: {worth}")
     lines.append(found.in_words())
     for what in ("fixed", "broken"):

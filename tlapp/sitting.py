@@ -61,7 +61,8 @@ def train_run(run: Run) -> None:
         run.append(RunStopped(0, 0))
         return
     ended = RunStopped if state.stopped else RunFinished
-    run.append(ended(result.best_epoch, result.epochs, result.accuracy, run.report()["accuracy"], seconds))
+    accuracies = result.accuracy, run.report()["accuracy"]
+    run.append(ended(result.best_epoch, result.epochs, *accuracies, seconds, result.n, len(split.test)))
     if not state.stopped:
         run.drop_states()
 
@@ -106,7 +107,7 @@ def _deliver(
     report = {
         **scores.to_dict(dataset.classes),
         "validation_accuracy": result.accuracy,
-        "validation": {**evaluate.stated(result.accuracy, result.n), "n": result.n},
+        "validation": evaluate.stated(result.accuracy, result.n),
         "best_epoch": result.best_epoch,
         "epochs": result.epochs,
         **result.facts,
@@ -151,7 +152,7 @@ def _save_state(run: Run, state: TrainState) -> None:
         "epoch": _number(state.epoch),
         "best_epoch": _number(state.best_epoch),
         "best_loss": _number(state.best_loss),
-        "best_accuracy": _number(state.best_accuracy),
+        "best_right": state.best_right,
     }
     run.save("last", save({name: value.contiguous() for name, value in tensors.items()}))
     run.drop_states(but=("last", best))
@@ -174,11 +175,13 @@ def _read_state(run: Run) -> TrainState:
     best = run.read(_best_name(int(values["best_epoch"])))
     if best is None:
         raise RunError(f"The best weights so far of run {run.id} are gone. Train again.")
+    if "best_right" not in values:
+        raise RunError(f"Run {run.id} was begun by an earlier version, which kept too little to go on. Train again.")
     state = TrainState(
         epoch=int(values["epoch"]),
         best_epoch=int(values["best_epoch"]),
         best_loss=float(values["best_loss"]),
-        best_accuracy=float(values["best_accuracy"]),
+        best_right=values["best_right"],
         best=load(best),
     )
     for name, value in values.items():

@@ -54,7 +54,15 @@ def bar() -> Bar:
     columns = (
         TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     )  # fmt: skip
-    return Bar(*columns, console=console, disable=not console.is_terminal)
+    return Bar(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False)
+
+
+def print_beside(shown: Bar, line: str) -> None:
+    """A line on standard output while a bar is shown; above the bar where both are on a terminal."""
+    if shown.console.is_terminal and sys.stdout.isatty():
+        shown.console.print(line)
+    else:
+        print(line, flush=True)
 
 
 def watch(run: runs.Run, as_json: bool, n_skipped: int | None) -> int:
@@ -110,10 +118,8 @@ def show(event: Any, shown: Bar, tasks: dict[str, Any]) -> None:
         if "epochs" not in tasks:
             tasks["epochs"] = shown.add_task("epochs", total=event.epochs)
         mark = " *" if event.is_best else ""
-        text = (
-            f"{event.phase}: loss {event.train_loss:.3f}, validation {event.validation_loss:.3f} "
-            f"({event.validation_accuracy:.0%}){mark}"
-        )
+        losses = f"loss {event.train_loss:.3f}, validation {event.validation_loss:.3f}"
+        text = f"{event.phase}: {losses}, {event.validation(' to ')}{mark}"
         shown.update(tasks["epochs"], completed=event.epoch, total=event.epochs, description=text)
     elif isinstance(event, Trying):
         from tlapp import estimate
@@ -156,18 +162,21 @@ def _result(run: runs.Run) -> dict[str, Any]:
 
 def _print_result(result: dict[str, Any], plan: Plan) -> None:
     print(scored(result["accuracy"], result["n_test"], "test photos"))
+    held_out = result["validation"]
     if every := result.get("cross_validated"):
         print(
-            f"Asked of all {every['n']} photos, each by a model that had not learned from it: {every['accuracy']:.0%}, "
-            f"{evaluate.plausibly(every['interval'], ' to ')}."
+            f"Asked of all {every['n']} photos, each by a model that had not learned from it: "
+            f"{evaluate.percent(every['accuracy'])}, {evaluate.plausibly(every['interval'], ' to ')}."
         )
-    compared, known = result.get("compared"), f"validation accuracy {result['validation_accuracy']:.0%}"
+    compared = result.get("compared")
+    known = f"validation accuracy {evaluate.brief(held_out['accuracy'], held_out['n'], to=' to ')}"
     how = f"Best epoch {result['best_epoch']} of {result['epochs']}, "
     if result.get("fine_tuned") and "head" in result:
         how = "Fine-tuned from an exact head, "
     elif compared and "head" in result:
         how = f"{result['head'].capitalize()} head on all frozen blocks, "
-        known = f"{compared['run']} of {compared['n']} photos right when held out"
+        right = evaluate.counted(compared["run"], compared["n"])
+        known = f"{right} of {compared['n']} photos right when held out"
     print(f"{how}{known}, {max(1, round(result['seconds']))} s. Run {result['run']}")
     if few := too_few_to_tune(plan, result["n_train"]):
         print(few)
@@ -182,18 +191,31 @@ def _print_result(result: dict[str, Any], plan: Plan) -> None:
 
 
 def scored(accuracy: float, n: int, of: str) -> str:
-    """An accuracy with the photos that it rests on and what chance allows."""
-    range_ = evaluate.plausibly(evaluate.interval(accuracy, n), " to ")
-    return f"Accuracy {evaluate.percent(accuracy)}: {round(accuracy * n)} of {n} {of} right, {range_}."
+    """An accuracy with the photos that it rests on and what chance allows, as a sentence."""
+    return f"Accuracy {evaluate.in_words(accuracy, n, of, ' to ')}."
+
+
+def of_class(found: dict[str, Any]) -> str:
+    """Precision, recall and F1 of a class, each with what chance allows, and its photos."""
+    precision, recall = (
+        f"{which} {evaluate.percent(found[which])} ({evaluate.span(found[f'{which}_interval'], ' to ')})"
+        for which in ("precision", "recall")
+    )
+    low, high = found["f1_interval"]
+    return f"{precision}, {recall}, F1 {found['f1']:.2f} ({low:.2f} to {high:.2f}), {found['n']} photos"
+
+
+def rate_of(trial: Trial) -> str:
+    """The learning rate of a trial in words."""
+    return f"rate {trial.rate:g}" if trial.rate else "exact"
 
 
 def trial_line(trial: Trial) -> str:
     """What a trial of `tune` gave and took, as a line of a table."""
     from tlapp import tune
 
-    rate = f"rate {trial.rate:g}" if trial.rate else "exact"
     return (
-        f"{tune.named(trial):<40} {rate:<11} {trial.accuracy:>4.0%} ({trial.low:.0%} to {trial.high:.0%}) "
+        f"{tune.named(trial):<40} {rate_of(trial):<11} {evaluate.brief(trial.accuracy, trial.n, to=' to '):<26} "
         f"{trial.seconds:>5.1f} s {trial.megabytes:>5.0f} MB{' (cut short)' if trial.is_cut else ''}"
     )
 
@@ -212,8 +234,8 @@ def findings(found: dict[str, Any]) -> list[str]:
         (
             "Shortcuts",
             [
-                f"{s['class']}: told apart by {s['feature']} alone, {s['accuracy']:.0%}, where guessing gives "
-                f"{s['chance']:.0%}"
+                f"{s['class']}: told apart by {s['feature']} alone, {_brief(s)}, where guessing gives "
+                f"{evaluate.percent(s['chance'])}"
                 for s in found["shortcuts"]
             ],
         ),
@@ -236,15 +258,24 @@ def findings(found: dict[str, Any]) -> list[str]:
     lines += [printable(note) for note in found["notes"]]
     curve, now, ahead = found["learning_curve"], found["now"], found["forecast"]
     if curve:
-        steps = ", ".join(f"{point['per_class']} {point['accuracy']:.0%}" for point in curve)
-        lines.append(f"Accuracy by photos per class to learn from: {steps}.")
+        lines.append("Accuracy by photos per class to learn from, of photos held out:")
+        lines += [f"  {point['per_class']:>3}: {_brief(point)}" for point in curve]
     if ahead and now:
         lines.append(
             f"{ahead['per_class'] - now['per_class']} more photos of each class, {ahead['per_class']} instead of "
-            f"{now['per_class']}, would bring about {ahead['accuracy']:.0%} (plausibly {ahead['low']:.0%} to "
-            f"{ahead['high']:.0%}), from about {now['accuracy']:.0%}."
+            f"{now['per_class']}, would bring about {_foreseen(ahead)}, from about {_foreseen(now)}: foreseen from "
+            f"{ahead['n']} photos that were held out."
         )
     return lines
+
+
+def _brief(found: dict[str, Any]) -> str:
+    return evaluate.brief(found["accuracy"], found["n"], found["interval"], " to ")
+
+
+def _foreseen(point: dict[str, Any]) -> str:
+    """Carried on from photos that were asked, but itself asked of none."""
+    return f"{evaluate.percent(point['accuracy'])} ({evaluate.plausibly(point['interval'], ' to ')})"
 
 
 _FLAWS = ("small", "blurred", "dark", "bright")

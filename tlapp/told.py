@@ -44,8 +44,7 @@ def train(
         instant = pools.instant_right(pool, cached, should_stop)[pool.is_validation]
         sides = [Photos(dataset, indices, views, plan.seed) for indices in (split.train, split.validation)]
         yield from training.train(model, sides[0], sides[1], plan, should_stop, state)
-        n_right = round(state.best_accuracy * len(instant))
-        facts["compared"] = {"n": len(instant), "run": n_right, "instant": int(instant.sum())}
+        facts["compared"] = pools.comparison(state.best_right.numpy(), instant)
     except Stopped:
         state.stopped = True
     finally:

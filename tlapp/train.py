@@ -33,17 +33,23 @@ class TrainState:
     """Where a training stands after `epoch` epochs: all that it takes to go on.
 
     `learned` and `best` are `Classifier.learned()` of the last and the best epoch of the phase; `optimizer`
-    is the optimiser's state by parameter name.
+    is the optimiser's state by parameter name. `best_right`: whether each validation photo was right then, bool
+    (photos,).
     """
 
     epoch: int = 0
     best_epoch: int = 0
     best_loss: float = math.inf
-    best_accuracy: float = 0.0
+    best_right: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.bool))  # of none
     learned: dict[str, Tensor] = field(default_factory=dict)
     best: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, Tensor] = field(default_factory=dict)
     stopped: bool = False
+
+    @property
+    def best_accuracy(self) -> float:
+        """On the validation photos."""
+        return _share(self.best_right)
 
 
 def train(
@@ -120,19 +126,19 @@ def run_phase(
         epoch, started = state.epoch + 1, time.monotonic()
         learned = _learn(model, train_source, optimizer, criterion, plan, phase, epoch, should_stop)
         train_loss, train_accuracy = learned
-        loss, accuracy = _validate(model, validation_source, plan.batch_size, should_stop)
+        loss, right = judge(model, validation_source, plan.batch_size, should_stop)
         seconds.append(max(time.monotonic() - started, 1e-9))
         is_best = loss < state.best_loss
         state.epoch, state.learned = epoch, model.learned()
         state.optimizer = optimizers.state_of(optimizer, model)
         if is_best:
-            state.best_epoch, state.best_loss, state.best_accuracy = epoch, loss, accuracy
+            state.best_epoch, state.best_loss, state.best_right = epoch, loss, right
             state.best = state.learned
         # Epochs of a later phase take their own time, and none has been timed yet.
         left = (phase.last - epoch) * sum(seconds) / len(seconds) if phase.last == plan.epochs else None
         yield EpochFinished(
-            epoch, plan.epochs, phase.name, train_loss, train_accuracy, loss, accuracy, is_best, state.best_epoch,
-            seconds[-1], len(train_source.photos) / seconds[-1], left,
+            epoch, plan.epochs, phase.name, train_loss, train_accuracy, loss, _share(right), is_best, state.best_epoch,
+            seconds[-1], len(train_source.photos) / seconds[-1], left, len(train_source.photos), len(right),
         )  # fmt: skip
 
 
@@ -180,17 +186,15 @@ def _learn(
     return total / len(source.photos), right / len(source.photos)
 
 
+def _share(right: Tensor) -> float:
+    return float(right.double().mean())
+
+
 def _on_gpu(device: torch.device, plan: Plan) -> contextlib.AbstractContextManager[None]:
     """Lower precision where gradients are quicker for it: on a CUDA card that has bfloat16."""
     lower = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     wanted = lower and plan.precision in ("auto", "bfloat16")
     return autocast(device, torch.bfloat16 if wanted else torch.float32)
-
-
-def _validate(model: Classifier, source: Source, batch_size: int, should_stop: ShouldStop) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy."""
-    loss, right = judge(model, source, batch_size, should_stop)
-    return loss, float(right.double().mean())
 
 
 def judge(model: Classifier, source: Source, batch_size: int, should_stop: ShouldStop) -> tuple[float, Tensor]:

@@ -10,6 +10,7 @@ import itertools
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -39,7 +40,7 @@ class Trial:
     Attributes:
         learning: the blocks that learned beside the head.
         rate: learning rate of the last of them; 0 for the exact head alone.
-        accuracy, low, high: on the validation photos, with its 95 % interval.
+        accuracy, n: on the `n` validation photos.
         loss: mean log loss there, in nats.
         seconds: of training, without the caching that all trials share (of the head alone: with its one view).
         megabytes: of memory for activations, gradients and the optimiser, as counted in one step.
@@ -49,12 +50,15 @@ class Trial:
     learning: tuple[str, ...]
     rate: float
     accuracy: float
-    low: float
-    high: float
+    n: int
     loss: float
     seconds: float
     megabytes: float
     is_cut: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, the accuracy with its interval."""
+        return {**dataclasses.asdict(self), **evaluate.stated(self.accuracy, self.n)}
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ class _Sweeper:
         started = time.monotonic()
         fitted = yield from recipe.fit_plain(self.model, self.pool, self.plan, self.should_stop)
         right = fitted.right[self.pool.is_validation]
-        yield self.judged((), 0.0, float(right.mean()), fitted.loss, time.monotonic() - started, 0.0)
+        yield Trial((), 0.0, float(right.mean()), len(right), fitted.loss, time.monotonic() - started, 0.0)
         cuts = self.affordable(deadline - time.monotonic())
         stores = yield from self.cache(cuts)
         found: dict[int, Trial] = {}
@@ -219,8 +223,8 @@ class _Sweeper:
             is_cut = True
         if not state.best:
             return None
-        seconds = time.monotonic() - started
-        return self.judged(plan.learning, rate, state.best_accuracy, state.best_loss, seconds, megabytes, is_cut)
+        score, seconds = (state.best_accuracy, len(state.best_right)), time.monotonic() - started
+        return Trial(plan.learning, rate, *score, state.best_loss, seconds, megabytes, is_cut)
 
     def memory(self, source: Source, plan: Plan) -> float:
         """Megabytes that a step holds: what backward needs, and four numbers for each that learns."""
@@ -230,11 +234,3 @@ class _Sweeper:
         held = speed.held_by(lambda: self.model(inputs, source.start))
         learning = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         return (held + 16 * learning) / 1e6
-
-    def judged(
-        self, learning: tuple[str, ...], rate: float, accuracy: float, loss: float, seconds: float, megabytes: float,
-        is_cut: bool = False,
-    ) -> Trial:  # fmt: skip
-        """A trial with the interval of its accuracy."""
-        low, high = evaluate.interval(accuracy, len(self.sides[1]))
-        return Trial(learning, rate, accuracy, low, high, loss, seconds, megabytes, is_cut)

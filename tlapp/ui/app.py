@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from tlapp import catalog, history, jobs, plan, runs, workspace
+from tlapp import catalog, evaluate, history, jobs, plan, runs, workspace
 from tlapp.dataset import Dataset
 from tlapp.errors import RunError, UserError
 from tlapp.tasks import Report, Task
@@ -222,7 +222,7 @@ def _tops(dataset: str, run: str) -> list[Any]:
         photos = ", ".join([*parts, f"{len(found.skipped)} skipped"]) + instant
     if model:
         of = f"Run {model.run.id}, on {Path(model.source).name}"
-        trained = f"{of}: {pieces.score(model.accuracy, model.n_test, 'test photos')}"
+        trained = f"{of}: {evaluate.in_words(model.accuracy, model.n_test, 'test photos')}"
     finished, every = len(shelf.models()), len(runs.all_runs(workspace.home()))
     others = f" of {every}" if every > finished else ""
     results = f"{finished}{others} runs are finished; all are listed below" if every > 1 else "One run is finished"
@@ -240,9 +240,8 @@ def _instant(found: Dataset | None) -> str:
     run = shelf.instant(found, plan.instant(found)) if found else None
     made = next((model for model in shelf.models() if model.run == run), None) if run else None
     if made:
-        return (
-            f" · instant model: {pieces.score(made.accuracy, made.n_test, 'test photos')}; drop a new photo to try it"
-        )
+        score = evaluate.in_words(made.accuracy, made.n_test, "test photos")
+        return f" · instant model: {score}; drop a new photo to try it"
     if run is None or not run.is_live():
         return ""
     waits = shelf.record(run).place > 0

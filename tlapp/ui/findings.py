@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tlapp import catalog, decisions, plan
+from tlapp import catalog, decisions, evaluate, plan
 from tlapp.dataset import Dataset, Split, has_test
 from tlapp.decisions import EXCLUDE, RELABEL, TOGETHER, Decision
 from tlapp.errors import DataError
@@ -205,19 +205,20 @@ def ahead(report: Report) -> str:
 
     last, now, then = points[-1], report.curve.now, report.curve.ahead
     if now and then:
-        more, range_ = pieces.percent(then.accuracy), f"plausibly {100 * then.low:.0f}–{100 * then.high:.0f} %"
-        said = (
-            f"{MORE} more photos of each class, {then.per_class} instead of {now.per_class}, would bring about {more}"
+        now_about, then_about = (
+            f"about {evaluate.percent(p.accuracy)} ({evaluate.plausibly((p.low, p.high))})" for p in (now, then)
         )
-        said += f" ({range_}), from about {pieces.percent(now.accuracy)}."
+        said = (
+            f"{MORE} more photos of each class, {then.per_class} instead of {now.per_class}, would bring {then_about}"
+        )
+        said += f", from {now_about}: foreseen from {pieces.count(last.n, 'photo')} that were held out."
         if then.accuracy <= now.high:
             said += " That is within what chance allows: more photos alone may change little."
     else:
-        measured = f"{pieces.percent(last.accuracy)} ({100 * last.low:.0f} to {100 * last.high:.0f} %)"
-        said = f"About {measured} now. The classes are too small to say what more photos would bring."
-    rows = [[p.per_class, pieces.percent(p.accuracy), f"{100 * p.low:.0f} to {100 * p.high:.0f} %"] for p in points]
+        said = f"About {last.brief()} now. The classes are too small to say what more photos would bring."
+    rows = [[p.per_class, pieces.percent(p.accuracy), p.n, evaluate.span((p.low, p.high))] for p in points]
     caption = "Measured with the instant model's kind of head on photos held out, test photos included."
-    table = pieces.table(["Photos of each class", "Right", "95 % interval"], rows, caption)
+    table = pieces.table(["Photos of each class", "Right", "Photos asked", "95 % interval"], rows, caption)
     return (
         f"{title}<p>{pieces.text(said)}</p>"
         f'<details class="tl-details"><summary>How accuracy rose with photos</summary>{table}</details>'
@@ -415,8 +416,8 @@ def _shortcuts(look: Look, report: Report) -> Finding | None:
     from tlapp.shortcuts import CHANCE
 
     told = [
-        f"`{s.class_name}` are told apart by {s.feature} alone: {pieces.percent(s.accuracy)}, where guessing gives "
-        f"{pieces.percent(CHANCE)}."
+        f"`{s.class_name}` are told apart by {s.feature} alone: {evaluate.brief(s.accuracy, s.n, (s.low, s.high))}, "
+        f"where guessing gives {pieces.percent(CHANCE)}."
         for s in report.shortcuts[:MOST]
     ]
     rows = "".join(f"<li>{pieces.words(sentence)}</li>" for sentence in told)

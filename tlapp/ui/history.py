@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from tlapp import catalog, history, runs, workspace
+from tlapp import catalog, evaluate, history, runs, workspace
 from tlapp.compare import compare
 from tlapp.errors import RunError, printable
 from tlapp.runs import Run
@@ -164,7 +164,7 @@ def title(run: Run) -> str:
 def models() -> list[tuple[str, str]]:
     """The runs that can predict, newest first, as a list to choose from shows them, with their ids."""
     return [
-        (f"{title(m.run)} · {pieces.short_score(m.accuracy, m.n_test)} · {printable(Path(m.source).name)}", m.run.id)
+        (f"{title(m.run)} · {evaluate.brief(m.accuracy, m.n_test)} · {printable(Path(m.source).name)}", m.run.id)
         for m in shelf.models()
     ]
 
@@ -200,7 +200,7 @@ def _as_it_stands(run: Run, _is_live: bool, _stamp: Any) -> tuple[str, ...]:
         plan, report = run.plan, run.report() if run.has_model() else None
         test, time = "–", "–"
         if report:
-            test, time = pieces.short_score(report["accuracy"], report["n_test"]), _time(report["seconds"])
+            test, time = evaluate.brief(report["accuracy"], report["n_test"]), _time(report["seconds"])
         source, backbone = printable(Path(run.header()["source"]).name), catalog.get(plan.backbone).title
         return (history.about(run).name, run.state(), source, test, backbone, history.approach(plan), time)
     except (RunError, KeyError, TypeError):

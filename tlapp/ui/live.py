@@ -12,7 +12,7 @@ import gradio as gr
 
 from tlapp import evaluate, jobs
 from tlapp.errors import RunError
-from tlapp.events import EpochFinished, RunFailed, RunFinished, RunStopped
+from tlapp.events import RunFailed, RunFinished, RunStopped
 from tlapp.plan import instant, instant_of, too_few_to_tune
 from tlapp.runs import Run
 from tlapp.ui import pieces, shelf
@@ -198,7 +198,7 @@ def _instant_is_better(record: Record) -> bool:
     return found is not None and found["instant"] > found["run"]
 
 
-def _of_both(record: Record) -> dict[str, int] | None:
+def _of_both(record: Record) -> dict[str, Any] | None:
     """What this run and the instant model, judged on the same photos, are right about; of the latter None."""
     if record.run.plan.is_instant or not record.run.has_model():
         return None
@@ -230,17 +230,11 @@ def _facts(record: Record) -> str:
     speed = f"{last.photos_per_second:,.0f} photos/s" if last and not record.progress else "–"
     rows = [
         ("Epoch", f"{last.epoch} of {last.epochs} · {last.phase}" if last else "–"),
-        ("Best so far", f"{_on_validation(record, best)}, epoch {best.epoch}" if best else "–"),
+        ("Best so far", f"{best.validation()} validation, epoch {best.epoch}" if best else "–"),
         ("Speed", speed),
         ("Time left", _left(record)),
     ]
     return "<dl>" + "".join(f"<dt>{name}</dt><dd>{pieces.text(value)}</dd>" for name, value in rows) + "</dl>"
-
-
-def _on_validation(record: Record, epoch: EpochFinished) -> str:
-    n = record.started.n_validation if record.started else 0
-    score = pieces.short_score(epoch.validation_accuracy, n) if n else pieces.percent(epoch.validation_accuracy)
-    return f"{score} validation"
 
 
 def _left(record: Record) -> str:
@@ -291,15 +285,16 @@ def _may_stop_early(record: Record) -> bool:
 
 
 def _strip(record: Record) -> str:
-    last, left = record.epochs[-1] if record.epochs else None, _left(record)
+    """Three parts, which on a phone are three lines, whether there is something to say or not."""
+    last, left, score = record.epochs[-1] if record.epochs else None, _left(record), ""
     if record.progress:
         words = f"{record.progress.stage}: {record.progress.done:,} of {record.progress.total:,}"
     elif last:
-        words = f"epoch {last.epoch} of {last.epochs} · validation {pieces.percent(last.validation_accuracy)}"
+        words, score = f"epoch {last.epoch} of {last.epochs}", f"validation {last.validation()}"
     else:
         words = f"waits for {pieces.count(record.place, 'run')}" if record.place else "starting"
-    words += f" · {left}" if left != "–" else ""
-    return f'<span class="tl-strip">Run {pieces.text(record.run.id)} · {pieces.text(words)}</span>'
+    parts = f"Run {record.run.id} · {words}", score, "" if left == "–" else left
+    return f'<p class="tl-strip">{"".join(f"<span>{pieces.text(part)}</span>" for part in parts)}</p>'
 
 
 def _time(seconds: float) -> str:

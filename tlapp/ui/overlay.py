@@ -16,14 +16,18 @@ OTHER = "#7f8ba0"
 
 
 def overlay(epochs: Sequence[EpochFinished], other: Sequence[EpochFinished], names: tuple[str, str]) -> str:
-    """Both plots as HTML, the first run's lines whole, the other's dashed; "" where a run has no epochs."""
+    """Both plots as HTML, the first run's lines whole, the other's dashed, and what the ends are worth in words; ""
+    where a run has no epochs.
+    """
     if not epochs or not other:
         return ""
     told = [{e.epoch: e for e in one} for one in (epochs, other)]  # a resumed run may tell one twice
     n = max(max(one) for one in told)
     plots = _plot("Loss", told, names, n, "", lambda e: e.validation_loss)
     plots += _plot("Accuracy", told, names, n, "\u00a0%", lambda e: 100 * e.validation_accuracy)
-    return f'<div class="tl-curve">{STYLE}{plots}</div>'
+    ends = "; ".join(f"{name}: {one[max(one)].validation()}" for name, one in zip(names, told, strict=True))
+    words = f'<p class="tl-hint">{pieces.text(f"Validation accuracy at the end: {ends}")}</p>'
+    return f'<div class="tl-curve">{STYLE}{plots}</div>{words}'
 
 
 def _plot(
@@ -52,8 +56,11 @@ def _plot(
         svg += f'<svg viewBox="0 0 100 100" preserveAspectRatio="none"><polyline points="{way}" stroke="{ink}"/></svg>'
         svg += f'<circle cx="{at[max(at)][0]}%" cy="{at[max(at)][1]}%" r="4" fill="{ink}"/>'
         key += f'<span><i style="color: {ink}"></i>{pieces.text(name)}</span>'
-    ends = [f"{name}: {line[max(line)]:.{0 if unit else 3}f}{unit}" for name, line in zip(names, lines, strict=True)]
-    words = pieces.text(f"Validation {title.lower()} at the end; {'; '.join(ends)}")
+    last = [one[max(one)] for one in told]
+    ends = [e.validation() if unit else f"{e.validation_loss:.3f}" for e in last]
+    words = pieces.text(
+        f"Validation {title.lower()} at the end; {'; '.join(map(': '.join, zip(names, ends, strict=True)))}"
+    )
     return f'<div class="tl-plot"><div><b>{title}</b>{key}</div><svg role="img" aria-label="{words}">{svg}</svg></div>'
 
 

@@ -11,7 +11,10 @@ from typing import Any, ParamSpec, TypeVar
 import gradio as gr
 
 from tlapp import evaluate, workspace
-from tlapp.errors import UserError, explain_oserror, printable
+from tlapp.errors import UserError, WeightsError, explain_oserror, printable
+
+REMEDY = "In 2 Train you can fetch them, use a file of yours, or choose EfficientNet-Lite0, which is included."
+"""Where weights are missing or could not be fetched."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,25 +69,12 @@ def section(title: str, body: str) -> str:
     return f"<section><h2>{text(title)}</h2>{body}</section>"
 
 
-def percent(share: float) -> str:
-    """A share of 1 as whole per cent; 100 only where it is all."""
-    return evaluate.percent(share).replace("%", " %")
-
-
-def score(accuracy: float, n: int, of: str = "photos") -> str:
-    """An accuracy with its counts and what chance allows: "95 %, 145 of 153 photos right, plausibly 90–97 %"."""
-    return f"{percent(accuracy)}, {round(accuracy * n)} of {n:,} {of} right, {plausibly(accuracy, n)}"
+percent = evaluate.percent
 
 
 def plausibly(accuracy: float, n: int) -> str:
     """What chance allows of an accuracy on n photos: "plausibly 90–97 %"."""
     return evaluate.plausibly(evaluate.interval(accuracy, n))
-
-
-def short_score(accuracy: float, n: int) -> str:
-    """For a row of a table: "95 % of 153 (90–97)"."""
-    low, high = evaluate.interval(accuracy, n)
-    return f"{percent(accuracy)} of {n:,} ({100 * low:.0f}–{100 * high:.0f})"
 
 
 def count(n: int, noun: str) -> str:
@@ -95,6 +85,8 @@ def count(n: int, noun: str) -> str:
 
 def sentence(error: Exception) -> str:
     """What to tell the person of any exception; a fault of the program leaves its details in the workspace."""
+    if isinstance(error, WeightsError) and error.remedy:
+        return f"{error.what} {REMEDY}"
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
+from tlapp import evaluate
 from tlapp.runs import KEEP, KEEP_RANGE, Run
 from tlapp.ui import pieces, shelf
 from tlapp.ui.frame import QUIET
@@ -73,7 +74,7 @@ def _words(report: dict[str, Any]) -> str:
             mean = pieces.percent(sum(photo["probability"] for photo in sure) / len(sure))
             sentences.append(
                 f"When it says {100 * level:.0f} % or more (on average {mean}), "
-                f"it is right {right} times in {len(sure)}."
+                f"it is right {right} times in {len(sure)}, {pieces.plausibly(right / len(sure), len(sure))}."
             )
             break
     sentences.append(
@@ -97,7 +98,9 @@ def _diagram(bins: list[dict[str, Any]]) -> str:
     marks += f'<line class="tl-ideal" x1="{LEFT}" y1="{TOP + SIDE}" x2="{LEFT + SIDE}" y2="{TOP}"/>'
     for b in bins:
         x, y = LEFT + SIDE * b["confidence"], TOP + SIDE * (1 - b["accuracy"])
-        said = f"says {pieces.percent(b['confidence'])}, right {pieces.percent(b['accuracy'])} of {b['n']}"
+        said = f"says {pieces.percent(b['confidence'])}, right {evaluate.brief(b['accuracy'], b['n'])}"
+        low, high = (TOP + SIDE * (1 - end) for end in evaluate.interval(b["accuracy"], b["n"]))
+        marks += f'<line class="tl-interval" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>'
         radius = 4 + 8 * (b["n"] / most) ** 0.5
         marks += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"><title>{said}</title></circle>'
         told.append(said)
@@ -107,9 +110,15 @@ def _diagram(bins: list[dict[str, Any]]) -> str:
         f'aria-label="How sure against how often right: {"; ".join(told)}">{marks}'
         f'<text x="{LEFT + SIDE / 2}" y="{TOP + SIDE + 38}" text-anchor="middle">how sure it says it is</text>'
         f'<text transform="translate(12 {TOP + SIDE / 2}) rotate(-90)" text-anchor="middle">how often right</text>'
-        '</svg><p class="tl-hint">A dot stands for test photos of similar certainty, the larger the more. On the '
-        "dashed line it is as often right as it says; above it is too modest, below too sure.</p>"
+        '</svg><p class="tl-hint">A dot stands for test photos of similar certainty, the larger the more '
+        f"({_numbers(bins)}); the line through it is its 95 % interval. On the dashed line it is as often right as it "
+        "says; above it is too modest, below too sure.</p>"
     )
+
+
+def _numbers(bins: list[dict[str, Any]]) -> str:
+    least, most = min(b["n"] for b in bins), max(b["n"] for b in bins)
+    return f"{least} to {most}" if least < most else f"{most} each"
 
 
 def _cost(report: dict[str, Any], percent: int) -> str:

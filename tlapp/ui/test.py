@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from tlapp import images, jobs
+from tlapp import evaluate, images, jobs
 from tlapp.errors import RunError, printable
 from tlapp.intake import read_file
 from tlapp.runs import Run
@@ -156,7 +156,7 @@ def _of_these_photos(chosen: str | None, own: str, dataset: str, report: Report)
 
 def _title(model: Model) -> str:
     names = ", ".join(model.classes[:4]) + (f" and {len(model.classes) - 4} more" if len(model.classes) > 4 else "")
-    return f"Run {model.run.id}: {printable(names)} · {pieces.short_score(model.accuracy, model.n_test)}"
+    return f"Run {model.run.id}: {printable(names)} · {evaluate.brief(model.accuracy, model.n_test)}"
 
 
 def _so_far(task: Task[Any]) -> str:

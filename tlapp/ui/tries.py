@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
-from tlapp import catalog, jobs
+from tlapp import catalog, evaluate, jobs
 from tlapp.dataset import Dataset
 from tlapp.errors import DataError, UserError
 from tlapp.plan import Plan
@@ -99,7 +99,7 @@ def _sweep(found: Dataset, plan: Plan, budget: float, report: Report) -> Tuned:
             if isinstance(step, tune.Tuned):
                 answer = step
             elif isinstance(step, tune.Trial):
-                what = f"{tune.named(step)}: {pieces.percent(step.accuracy)} of the validation photos"
+                what = f"{tune.named(step)}: {evaluate.brief(step.accuracy, step.n)} validation"
             else:
                 what = step.stage.capitalize()
             look()
@@ -114,20 +114,23 @@ def _so_far(task: Task[Any]) -> str:
 
 def chart(tuned: Tuned) -> str:
     """A row for each trial: what learned, its accuracy with interval as a bar, what it cost; as HTML."""
-    lowest = min(trial.low for trial in tuned.trials)
+    lowest = min(_interval(trial)[0] for trial in tuned.trials)
     start = min(0.9, max(0.0, int(10 * lowest) / 10))
     trials = sorted(tuned.trials, key=lambda trial: (len(trial.learning), trial.rate))
     rows = "".join(_row(trial, start, trial == tuned.best) for trial in trials)
-    head = "".join(
-        f'<th scope="col">{name}</th>'
-        for name in ("Learns", f"Validation accuracy, {start:.0%} to 100%", "", "Rate", "Training", "Memory")
-    )
-    n = "The bar ends at the accuracy on the validation photos; the thin line is its 95 % interval. "
+    bar = f"Validation accuracy, {evaluate.percent(start)} to 100 %"
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Learns", bar, "", "Rate", "Training", "Memory"))
+    photos = pieces.count(tuned.best.n, "validation photo")
+    what = f"The bar ends at the accuracy on the {photos}; the thin line is its 95 % interval. "
     words = "Where the lines overlap, the difference may be chance. The ticks below are set to the marked row."
     return (
-        f'<div class="tl-scroll"><table class="tl-table tl-trials"><caption>{n}{words}</caption>'
+        f'<div class="tl-scroll"><table class="tl-table tl-trials"><caption>{what}{words}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
+
+
+def _interval(trial: Trial) -> tuple[float, float]:
+    return evaluate.interval(trial.accuracy, trial.n)
 
 
 def _row(trial: Trial, start: float, is_best: bool) -> str:
@@ -136,12 +139,12 @@ def _row(trial: Trial, start: float, is_best: bool) -> str:
     def place(share: float) -> float:
         return 100 * (max(share, start) - start) / (1 - start)
 
-    low, high = place(trial.low), place(trial.high)
+    low, high = map(place, _interval(trial))
     bar = (
         f'<div class="tl-range"><div style="width:{place(trial.accuracy):.1f}%"></div>'
         f'<i style="left:{low:.1f}%;width:{high - low:.1f}%"></i></div>'
     )
-    score = f"{pieces.percent(trial.accuracy)} ({trial.low:.0%}–{trial.high:.0%})"
+    score = evaluate.brief(trial.accuracy, trial.n)
     rate = f"{trial.rate:g}" if trial.rate else "exact"
     took = f"{trial.seconds:.0f} s{', cut short' if trial.is_cut else ''}"
     memory = f"{trial.megabytes:.0f} MB" if trial.megabytes else "–"

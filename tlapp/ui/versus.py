@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tlapp import history
+from tlapp import evaluate, history
 from tlapp.compare import Comparison, Pair
 from tlapp.dataset import Dataset
 from tlapp.runs import Run
@@ -21,7 +21,7 @@ def versus(found: Comparison) -> str:
     """All of the comparison."""
     names = {"before": called(found.before), "after": called(found.after)}
     scores = [
-        f"{name}: {pieces.score(*score, 'test photos')}" if score else f"{name}: no model"
+        f"{name}: {evaluate.in_words(*score, 'test photos')}" if score else f"{name}: no model"
         for name, score in zip(names.values(), found.scores, strict=True)
     ]
     words = f'<p class="tl-file">{pieces.text("; ".join(reversed(scores)))}.</p>'
