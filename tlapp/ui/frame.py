@@ -72,6 +72,8 @@ class Tab:
         show_whole: the button that has all of a long photo shown to the network, if there is one.
         recall: how a run's settings are taken back, if they are.
         asks: the button that asks for that, and the id of the run, if there are.
+        moved: the event of another line for strangers, if it can be moved here.
+        follow: has what is shown follow that line, if it must.
     """
 
     refresh: list[Step]
@@ -81,6 +83,8 @@ class Tab:
     show_whole: gr.Button | None = None
     recall: Recall | None = None
     asks: tuple[gr.Button, gr.Textbox] | None = None
+    moved: Any = None
+    follow: Step | None = None
 
 
 def listed(options: list[tuple[str, str]], value: str | None, before: str | None) -> gr.Dropdown:
