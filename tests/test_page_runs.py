@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 
+import numpy as np
 import pytest
 from conftest import drop_on, fill, photo, quick, until
 from sites import (
@@ -22,7 +23,7 @@ from sites import (
     train_to_the_end,
 )
 
-from tlapp import dataset, jobs, pool, runs
+from tlapp import dataset, jobs, pool, predict, runs
 from tlapp.events import EpochFinished, Judged
 from tlapp.ui import sheets
 
@@ -374,3 +375,18 @@ def test_cards_and_answers_that_are_shown_follow_the_line(site, own_run, tmp_pat
     with site.expect_download() as download:
         site.locator("#answers-csv").click()
     assert download.value.path().read_text().count("none of these") == 3
+
+
+def test_the_answer_for_a_test_photo_follows_a_line_that_was_moved_elsewhere(site, own_run, monkeypatch):
+    look = predict.Predictor.look
+    monkeypatch.setattr(
+        predict.Predictor, "look", lambda self, photos: (look(self, photos)[0], np.full(len(photos), 0.9))
+    )
+    tab(site, "4 Test")
+    assert "None of these" not in answer(site)
+    file = site.locator(".tl-answer .tl-file").last.inner_text()
+    own_run.set_keep(0.8)
+    tab(site, "3 Results")
+    tab(site, "4 Test")
+    site.locator(".tl-answer .tl-label", has_text="None of these, perhaps").wait_for()
+    assert site.locator(".tl-answer .tl-file").last.inner_text() == file
