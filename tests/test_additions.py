@@ -172,10 +172,10 @@ def test_what_was_taken_out_or_undone_stays_out_when_the_folder_is_read_again(da
     grown = additions.add(data, [new])
     out = additions.take_back(grown.dataset, grown.photos)
     assert again() == out
-    assert additions.added(out) == ((), grown.photos)
+    assert additions.added(grown.dataset, out) == ((), grown.photos)
     back = additions.put_back(out, grown.photos)
     assert back == again() == grown.dataset
-    assert additions.added(back) == (grown.photos, ())
+    assert additions.added(back, back) == (grown.photos, ())
     additions.undo(data)
     assert again() == data
     additions.add(data, [new])
@@ -213,6 +213,25 @@ def test_an_added_photo_that_cannot_join_again_is_said_so(data, tmp_path):
         "`2.png` was added as `greens`",
     ]
     assert sorted(p.name for p in joined.dataset.photos if p.added) == []
+
+
+def test_a_damaged_copy_of_an_added_photo_keeps_the_folder_from_nothing(data, new, tmp_path):
+    grown = additions.add(data, [new]).dataset
+    (grown.folder / "added.bin").unlink()
+    fill(tmp_path / "photos", {"reds/more": 5}, seed=900)
+    joined = additions.as_noted(dataset.scan(tmp_path / "photos"))
+    assert len(joined.dataset.photos) == 25
+    assert joined.refused == ("`new.png` was added, and the app's copy of it is gone or damaged; add it again.",)
+
+
+def test_what_was_decided_and_cannot_be_used_is_said_so(data, tmp_path):
+    decisions.decide(data, [decisions.about(data.photos[0], EXCLUDE)])
+    decisions.path_of(data).write_text("nonsense")
+    joined = additions.as_noted(dataset.scan(tmp_path / "photos"))
+    assert joined.dataset == data
+    (said,) = joined.refused
+    assert "What was decided about these photos before does not hold now." in said
+    assert "is no list of decisions" in said
 
 
 def test_only_the_pixels_of_added_photos_are_written(data, new, tmp_path):

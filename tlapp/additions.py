@@ -85,8 +85,8 @@ def as_noted(base: Dataset) -> Joined:
             return Joined(base, (), ())
         noted = decisions.holding(base, last)
         now = decisions.apply(base, noted)
-    except DataError:
-        return Joined(base, (), ())
+    except DataError as error:
+        return Joined(base, (), (f"What was decided about these photos before does not hold now. {error}",))
     joining, refused = _sifted(base, now, _added_to(last, base))
     made, photos = _grown(base, joining) if joining else (base, ())
     if photos:
@@ -99,16 +99,19 @@ def _added_to(last: Dataset, base: Dataset) -> Iterator[_Found]:
     """The photos that had been added to the last reading."""
     for i, photo in enumerate(last.photos):
         name = last.classes[photo.label]
-        if photo.added and name in base.classes:
-            yield photo.name, name, datasets.Decoded(last.pixels(i), photo)
-        elif photo.added:
+        if photo.added and name not in base.classes:
             yield photo.name, name, f"was added as {some([name])}, of which there are no photos any more"
+        elif photo.added:
+            try:
+                yield photo.name, name, datasets.Decoded(last.pixels(i), photo)
+            except DataError:
+                yield photo.name, name, "was added, and the app's copy of it is gone or damaged; add it again"
 
 
-def added(dataset: Dataset) -> tuple[tuple[Photo, ...], tuple[Photo, ...]]:
-    """The photos that were added, in it and left out by now. Raises DataError if those as they were read are gone."""
-    every = [photo for photo in decisions.original(dataset).photos if photo.added]
-    there = {photo.sha256 for photo in dataset.photos}
+def added(base: Dataset, now: Dataset) -> tuple[tuple[Photo, ...], tuple[Photo, ...]]:
+    """The photos that were added to `base`, in and not in what follows by decisions."""
+    every = [photo for photo in base.photos if photo.added]
+    there = {photo.sha256 for photo in now.photos}
     inside, outside = ([p for p in every if (p.sha256 in there) == is_in] for is_in in (True, False))
     return tuple(inside), tuple(outside)
 

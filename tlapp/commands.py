@@ -91,7 +91,7 @@ def _as_on_page(dataset: datasets.Dataset, wanted: bool) -> datasets.Dataset:
     joined = additions.as_noted(dataset)
     for sentence in joined.refused:
         terminal.say(sentence)
-    if inside := additions.added(joined.dataset)[0]:
+    if inside := additions.added(joined.dataset, joined.dataset)[0]:
         are = _counted(len(inside), "photo that you added is", "photos that you added are")
         terminal.say(f"{are} in it: learned from, never tested on. To leave them out: without --as-on-page")
     return joined.dataset

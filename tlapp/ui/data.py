@@ -85,7 +85,7 @@ def build(mine: Mine) -> Tab:
     @pieces.guarded
     def move_added(name: str) -> str:
         found = shelf.dataset(name)
-        inside, outside = additions.added(found) if found else ((), ())
+        inside, outside = _added_to(found)
         if found is None or not inside + outside:
             raise DataError("There are no photos that you added.")
         return (additions.take_back(found, inside) if inside else additions.put_back(found, outside)).id
@@ -224,10 +224,7 @@ def notes(found: Dataset | None) -> str:
 
 def added(found: Dataset | None) -> list[Any]:
     """What there is to say of photos that were added, and the button that takes them out or puts them back."""
-    try:
-        inside, outside = additions.added(found) if found else ((), ())
-    except DataError:  # deleted by hand: the dataset lives on by itself
-        inside, outside = (), ()
+    inside, outside = _added_to(found)
     if inside:
         said = f"{_that_were_added(inside)} in it: learned from, never tested on."
         return [pieces.notice("info", said), gr.Button("Leave out what I added", visible=True)]
@@ -235,6 +232,11 @@ def added(found: Dataset | None) -> list[Any]:
         said = f"{_that_were_added(outside)} left out."
         return [pieces.notice("info", said), gr.Button("Use what I added", visible=True)]
     return ["", gr.Button(visible=False)]
+
+
+def _added_to(found: Dataset | None) -> tuple[tuple[Photo, ...], tuple[Photo, ...]]:
+    base = shelf.dataset(found.original or found.id) if found else None
+    return additions.added(base, found) if base and found else ((), ())
 
 
 def _that_were_added(photos: Sequence[Photo]) -> str:
