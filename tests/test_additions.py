@@ -1,5 +1,7 @@
 """Photos that join a dataset with their right class: learned from, never tested on, everything else as it was."""
 
+import os
+import shutil
 import time
 
 import numpy as np
@@ -146,6 +148,125 @@ def test_a_class_that_is_not_there_is_refused_by_name(data, new):
 def test_a_dataset_with_added_photos_alone_says_so_in_its_record(data, new):
     assert '"added"' not in (data.folder / "dataset.json").read_text()
     assert '"added": true' in (additions.add(data, [new]).dataset.folder / "dataset.json").read_text()
+
+
+def test_what_was_added_holds_when_the_same_folder_is_read_again_with_more_photos(data, new, tmp_path):
+    grown = additions.add(data, [new]).dataset
+    again = additions.as_noted(dataset.scan(tmp_path / "photos")).dataset
+    assert again == grown
+    fill(tmp_path / "photos", {"reds/more": 5}, seed=900)
+    joined = additions.as_noted(dataset.scan(tmp_path / "photos"))
+    (photo,) = joined.photos
+    assert (photo.name, photo.sha256, photo.added) == (new.name, grown.photos[-1].sha256, True)
+    assert len(joined.dataset.photos) == 20 + 5 + 1
+    assert np.array_equal(joined.dataset.pixels(25), grown.pixels(20))
+    assert joined.dataset.classes[photo.label] == "reds"
+    elsewhere = dataset.scan(shutil.copytree(tmp_path / "photos", tmp_path / "elsewhere"))
+    assert additions.as_noted(elsewhere).dataset is elsewhere
+
+
+def test_what_was_taken_out_or_undone_stays_out_when_the_folder_is_read_again(data, new, tmp_path):
+    def again():
+        return additions.as_noted(dataset.scan(tmp_path / "photos")).dataset
+
+    grown = additions.add(data, [new])
+    out = additions.take_back(grown.dataset, grown.photos)
+    assert again() == out
+    assert additions.added(grown.dataset, out) == ((), grown.photos)
+    back = additions.put_back(out, grown.photos)
+    assert back == again() == grown.dataset
+    assert additions.added(back, back) == (grown.photos, ())
+    additions.undo(data)
+    assert again() == data
+    additions.add(data, [new])
+    assert again() == grown.dataset
+
+
+def test_what_was_decided_since_photos_were_added_holds_when_the_folder_is_read_again(data, new, tmp_path):
+    decisions.decide(data, [decisions.about(data.photos[0], EXCLUDE)])
+    grown = additions.add(data, [new]).dataset
+    decisions.decide(
+        grown, [decisions.about(data.photos[1], EXCLUDE), decisions.about(grown.photos[-1], TOGETHER, "x")]
+    )
+    fill(tmp_path / "photos", {"reds/more": 5}, seed=900)
+    again = additions.as_noted(dataset.scan(tmp_path / "photos")).dataset
+    assert {p.name for p in data.photos} - {p.name for p in again.photos} == {p.name for p in data.photos[:2]}
+    assert again.photos[-1].together == "x"
+    assert len(decisions.of(again)) == 3
+
+
+def test_an_added_photo_that_cannot_join_again_is_said_so(data, tmp_path):
+    paths = [photo(tmp_path / f"{i}.png", COLOURS["reds"], 500 + i) for i in range(3)]
+    greens = fill(tmp_path / "photos", {"greens": 4}, seed=700)
+    both = dataset.scan(greens)
+    given = [Addition(f"{i}.png", path, "greens" if i == 2 else "reds") for i, path in enumerate(paths)]
+    additions.add(both, given)
+    shutil.rmtree(tmp_path / "photos" / "greens")
+    shutil.copy(paths[0], tmp_path / "photos" / "blues" / "moved.png")
+    near = tmp_path / "photos" / "reds" / "near.png"
+    near.write_bytes(paths[1].read_bytes() + b"\0")
+    joined = additions.as_noted(dataset.scan(tmp_path / "photos"))
+    assert joined.photos == ()
+    assert [said.split(",")[0] for said in joined.refused] == [
+        "`0.png` is in your photos already",
+        "`1.png` is a near copy of `reds/near.png`",
+        "`2.png` was added as `greens`",
+    ]
+    assert sorted(p.name for p in joined.dataset.photos if p.added) == []
+
+
+def test_a_damaged_copy_of_an_added_photo_keeps_the_folder_from_nothing(data, new, tmp_path):
+    grown = additions.add(data, [new]).dataset
+    (grown.folder / "added.bin").unlink()
+    fill(tmp_path / "photos", {"reds/more": 5}, seed=900)
+    joined = additions.as_noted(dataset.scan(tmp_path / "photos"))
+    assert len(joined.dataset.photos) == 25
+    assert joined.refused == ("`new.png` was added, and the app's copy of it is gone or damaged; add it again.",)
+
+
+def test_what_was_decided_and_cannot_be_used_is_said_so(data, tmp_path):
+    decisions.decide(data, [decisions.about(data.photos[0], EXCLUDE)])
+    decisions.path_of(data).write_text("nonsense")
+    joined = additions.as_noted(dataset.scan(tmp_path / "photos"))
+    assert joined.dataset == data
+    (said,) = joined.refused
+    assert "What was decided about these photos before does not hold now." in said
+    assert "is no list of decisions" in said
+
+
+def test_only_the_pixels_of_added_photos_are_written(data, new, tmp_path):
+    first = additions.add(data, [new]).dataset
+    other = Addition("other.png", photo(tmp_path / "other.png", COLOURS["blues"], 700), "blues")
+    second = additions.add(first, [other]).dataset
+    assert all(os.path.samefile(one.folder / "photos.bin", data.folder / "photos.bin") for one in (first, second))
+    assert [(one.folder / "added.bin").stat().st_size for one in (first, second)] == [60 * 48 * 3, 2 * 60 * 48 * 3]
+    left = decisions.decide(second, [decisions.about(data.photos[0], EXCLUDE)])
+    assert np.array_equal(left.pixels(19), first.pixels(20))
+    assert np.array_equal(decisions.combine([left], without=[]).pixels(20), second.pixels(21))
+
+
+def test_the_features_known_of_the_last_reading_are_carried_over(data, new, tmp_path):
+    grown = additions.add(data, [new]).dataset
+    np.save(grown.folder / "features-x.npy", np.arange(21, dtype=np.float32)[:, None])
+    fill(tmp_path / "photos", {"reds/more": 1}, seed=900)
+    again = additions.as_noted(dataset.scan(tmp_path / "photos")).dataset
+    found = np.load(again.folder / "features-x.npy")[:, 0]
+    of_name = {p.name: i for i, p in enumerate(grown.photos)}
+    assert [found[i] for i, p in enumerate(again.photos) if p.name in of_name] == [
+        of_name[p.name] for p in again.photos if p.name in of_name
+    ]
+    assert np.isnan(found).sum() == 1
+
+
+def test_what_was_added_last_outlives_the_sweep_and_what_came_before_goes(data, new, tmp_path, home):
+    first = additions.add(data, [new]).dataset
+    other = Addition("other.png", photo(tmp_path / "other.png", COLOURS["blues"], 700), "blues")
+    second = additions.add(first, [other]).dataset
+    for one in (data, first, second):
+        os.utime(one.folder / "dataset.json", (0, 0))
+    decisions.sweep(home, set())
+    assert [one.folder.is_dir() for one in (data, first, second)] == [True, False, True]
+    assert additions.as_noted(dataset.scan(tmp_path / "photos")).dataset == second
 
 
 def test_cancel_leaves_everything_as_it_was(data, new, home):

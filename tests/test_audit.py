@@ -271,7 +271,9 @@ def test_on_the_command_line_decisions_are_offered_and_used(tmp_path, capsys):
     assert main(["audit", str(folder)]) == 0
     told = capsys.readouterr()
     path = decisions.path_of(data)
-    assert f"--decisions {path}" in told.err
+    assert (
+        f"Not used: one decision about these photos. To use what was done on the page: --decisions {path}" in told.err
+    )
     assert "blues 8, reds 8" in told.out
     assert main(["audit", str(folder), "--json", "--decisions", str(path)]) == 0
     found = json.loads(capsys.readouterr().out)

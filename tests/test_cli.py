@@ -16,7 +16,8 @@ import torch
 from conftest import SIDES, fill, model_file, photo, quick, until, watch
 from safetensors.torch import load, save
 
-from tlapp import catalog, dataset, jobs, pool, runs
+from tlapp import additions, catalog, dataset, decisions, jobs, pool, runs
+from tlapp.additions import Addition
 from tlapp.cli import main
 from tlapp.events import EpochFinished
 
@@ -56,6 +57,38 @@ def refused(result):
     assert said[0].endswith((".", "?"))
     assert "Traceback" not in err
     return said[0]
+
+
+# --- photos as on the page
+
+
+def test_photos_that_were_added_on_the_page_are_told_of_and_used_when_asked(tlapp, photos, tmp_path):
+    data = dataset.scan(photos)
+    given = [Addition(f"{i}.png", photo(tmp_path / f"{i}.png", (200, 40, 40), 500 + i), "reds") for i in range(2)]
+    grown = additions.add(data, given)
+    decisions.decide(grown.dataset, [decisions.about(data.photos[0], decisions.EXCLUDE)])
+    _, out, err = tlapp("audit", photos, "--json")
+    assert (
+        "Not used: 2 photos that you added and one decision about these photos. To use what was done on the page: "
+        "--as-on-page\n"
+    ) in err.replace("page:\n", "page: ")
+    assert sum(json.loads(out)["classes"].values()) == 20
+    _, out, err = tlapp("audit", photos, "--json", "--as-on-page")
+    assert (
+        "2 photos that you added are in it: learned from, never tested on. To leave them out: without --as-on-page"
+        in err
+    )
+    assert sum(json.loads(out)["classes"].values()) == 20 + 2 - 1
+    additions.take_back(decisions.decide(grown.dataset, []), grown.photos)
+    _, _, err = tlapp("audit", photos, "--json")
+    assert "that you added" not in err
+    assert "3 decisions about these photos" in err
+
+
+def test_decisions_from_a_file_and_those_of_the_page_exclude_each_other(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "photos", "--as-on-page", "--decisions", "mine.csv"])
+    assert "not allowed with" in capsys.readouterr().err
 
 
 # --- train

@@ -11,7 +11,7 @@ import torch
 from conftest import fill, quick
 from conftest import photo as make_photo
 
-from tlapp import backbones, dataset, decisions, pool
+from tlapp import additions, backbones, dataset, decisions, pool
 from tlapp.augment import Views
 from tlapp.catalog import BACKBONES, INCLUDED
 from tlapp.decisions import EXCLUDE, KEEP, RELABEL, TOGETHER, about
@@ -420,15 +420,36 @@ def test_what_was_decided_holds_when_the_same_folder_is_read_again_with_more_pho
     first = dataset.scan(folder)
     gone = first.photos[3]
     decisions.decide(first, [about(gone, EXCLUDE)])
-    assert len(decisions.as_noted(dataset.scan(folder)).photos) == 15
+    assert len(additions.as_noted(dataset.scan(folder)).dataset.photos) == 15
     fill(folder, {"reds/more": 10}, seed=700)
-    again = decisions.as_noted(dataset.scan(folder))
+    again = additions.as_noted(dataset.scan(folder)).dataset
     assert gone.name not in names(again)
     assert len(again.photos) == 25
     back = decisions.undo(again, decisions.of(again))
-    assert len(decisions.as_noted(decisions.original(back)).photos) == 26, "what was taken back stays so"
+    assert len(additions.as_noted(decisions.original(back)).dataset.photos) == 26, "what was taken back stays so"
     elsewhere = shutil.copytree(folder, tmp_path / "elsewhere")
-    assert len(decisions.as_noted(dataset.scan(elsewhere)).photos) == 26
+    assert len(additions.as_noted(dataset.scan(elsewhere)).dataset.photos) == 26
+
+
+def test_the_last_word_about_a_photo_holds_whichever_reading_it_was_about(tmp_path):
+    folder = fill(tmp_path / "photos", {"reds": 8, "blues": 8})
+    first = dataset.scan(folder)
+    one, other = first.photos[3], first.photos[12]
+    decisions.decide(first, [about(one, EXCLUDE), about(other, EXCLUDE)])
+    (folder / one.name).rename(tmp_path / "aside.png")
+    fewer = additions.as_noted(dataset.scan(folder)).dataset
+    decisions.undo(fewer, [about(other, EXCLUDE)])
+    (tmp_path / "aside.png").rename(folder / one.name)
+    again = additions.as_noted(dataset.scan(folder)).dataset
+    assert set(names(first)) - set(names(again)) == {one.name}
+
+
+def test_another_folder_of_the_same_name_takes_nothing_over(tmp_path):
+    decided = dataset.scan(fill(tmp_path / "one", {"reds": 4, "blues": 4}), shown_as="photos")
+    decisions.decide(decided, [decisions.Decision("reds/001.png", "", EXCLUDE)])
+    other = dataset.scan(fill(tmp_path / "other", {"reds": 4, "blues": 4}, seed=900), shown_as="photos")
+    assert additions.as_noted(other).dataset is other
+    assert decisions.of(other) == []
 
 
 def test_datasets_of_old_decisions_go_and_those_that_are_needed_stay(data, home):

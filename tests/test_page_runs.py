@@ -1,11 +1,13 @@
 """The page in a real browser, from training on: runs, results and tests of photos, on any screen, light and dark."""
 
+import dataclasses
 import os
 import re
 import shutil
 
+import numpy as np
 import pytest
-from conftest import fill, photo, quick, until
+from conftest import drop_on, fill, photo, quick, until
 from sites import (
     answer,
     choice,
@@ -21,8 +23,9 @@ from sites import (
     train_to_the_end,
 )
 
-from tlapp import dataset, jobs, pool, runs
+from tlapp import dataset, jobs, pool, predict, runs
 from tlapp.events import EpochFinished, Judged
+from tlapp.ui import sheets
 
 
 def drawn(page):
@@ -317,11 +320,17 @@ def test_the_line_for_strangers_says_what_it_costs_and_is_used_by_the_answers(si
     tab(site, "3 Results")
     site.locator("#certainty .tl-reliability circle").first.wait_for()
     cost = site.locator("#keep-cost")
-    cost.filter(has_text="Keeps 95 % of the photos of your classes (measured on held-out photos: 4 of 4)").wait_for()
+    cost.filter(has_text="Answers about 95 % of the photos of your classes: of the 4 held out").wait_for()
+    tested = site.locator("#keep-tested")
+    assert re.search(r"On the test photos, .* turned away \d of 8", tested.inner_text())
     slider = site.locator("#keep input[type=range]")
     slider.fill("80")
-    cost.filter(has_text="Keeps 80 %").wait_for()
+    cost.filter(has_text="Answers about 80 %").wait_for()
     until(lambda: own_run.keep() == 0.8, 30)
+    until(lambda: not tested.inner_text(), 30)  # while the line is chosen, test photos have no say
+    site.locator("#test-keep").click()
+    tested.filter(has_text="On the test photos").wait_for()
+    site.locator("#test-keep").wait_for(state="hidden")
     tab(site, "4 Test")
     site.locator("#try-test-photo").click()
     site.locator("#answers .tl-prob").first.wait_for()
@@ -329,3 +338,55 @@ def test_the_line_for_strangers_says_what_it_costs_and_is_used_by_the_answers(si
     site.reload()
     tab(site, "3 Results")
     until(lambda: slider.input_value() == "80", 30)
+
+
+def test_cards_and_answers_that_are_shown_follow_the_line(site, own_run, tmp_path):
+    report = own_run.report()
+    for one in report["photos"]:
+        one["strangeness"] = 0.9
+    own_run.deliver(own_run.model(), report, own_run.learned())
+    tab(site, "4 Test")
+    drop_on(site.locator("#photos .tl-drop"), fill(tmp_path / "many", {"a": 3}, seed=900))
+    site.locator(".tl-answers tbody tr").nth(2).wait_for()
+    sheet = list(sheets._sheets.values())[-1]
+    sheet.answers = [dataclasses.replace(answer, strangeness=0.9, unknown=False) for answer in sheet.answers]
+    site.locator(".tl-wrong").first.click()
+    site.locator(".tl-right").select_option(label="reds")
+    site.locator("#to-add").filter(has_text="no photos in this browser").wait_for()
+    tab(site, "3 Results")
+    site.locator("#counts button[data-pick]").first.click()
+    marks = site.locator("#cell .tl-none")
+    marks.first.wait_for(state="attached")
+    assert not marks.first.is_visible()
+    site.locator("#make-files").click()
+    made = site.get_by_role("button", name="Predictions (CSV)")
+    made.wait_for()
+    site.locator("#keep input[type=range]").fill("85")
+    made.wait_for(state="hidden")
+    assert not marks.first.is_visible()
+    site.locator("#test-keep").click()
+    marks.first.wait_for()
+    site.locator("#keep input[type=range]").fill("86")
+    marks.first.wait_for(state="hidden")
+    until(lambda: own_run.keep() == 0.86, 30)
+    tab(site, "4 Test")
+    site.locator(".tl-answers td", has_text="None of these, perhaps").nth(2).wait_for()
+    assert site.locator(".tl-right").evaluate("list => list.selectedOptions[0].textContent") == "reds"
+    with site.expect_download() as download:
+        site.locator("#answers-csv").click()
+    assert download.value.path().read_text().count("none of these") == 3
+
+
+def test_the_answer_for_a_test_photo_follows_a_line_that_was_moved_elsewhere(site, own_run, monkeypatch):
+    look = predict.Predictor.look
+    monkeypatch.setattr(
+        predict.Predictor, "look", lambda self, photos: (look(self, photos)[0], np.full(len(photos), 0.9))
+    )
+    tab(site, "4 Test")
+    assert "None of these" not in answer(site)
+    file = site.locator(".tl-answer .tl-file").last.inner_text()
+    own_run.set_keep(0.8)
+    tab(site, "3 Results")
+    tab(site, "4 Test")
+    site.locator(".tl-answer .tl-label", has_text="None of these, perhaps").wait_for()
+    assert site.locator(".tl-answer .tl-file").last.inner_text() == file

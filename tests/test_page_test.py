@@ -8,9 +8,9 @@ import threading
 
 import pytest
 from conftest import COLOURS, drop_on, fill, photo, until
-from sites import answer, choose, load, picked, tab
+from sites import answer, choose, load, load_path, picked, tab
 
-from tlapp import cli, dataset, decisions, predict, runs
+from tlapp import additions, cli, dataset, decisions, predict, runs
 from tlapp.ui import sheets
 
 
@@ -242,6 +242,56 @@ def test_undo_after_a_later_decision_keeps_that_decision(site, instant, tmp_path
     site.locator("#added", has_text="1 photo taken out again").wait_for()
     tab(site, "1 Data")
     site.locator("#top-data", has_text="15 photos").wait_for()
+
+
+def test_what_was_added_is_there_when_the_folder_is_read_again_and_can_be_taken_out(site, instant, tmp_path, home):
+    site.locator("#photos input.files").set_input_files(photo(tmp_path / "new.png", COLOURS["blues"], 700))
+    site.locator(".tl-answer .tl-right").select_option(label="reds")
+    site.locator("#add-photos").click()
+    site.locator("#added", has_text="The new model").wait_for()
+    tab(site, "1 Data")
+    fill(tmp_path / "photos", {"reds/more": 2}, seed=800)
+    load_path(site, tmp_path / "photos")
+    site.locator("#top-data", has_text="19 photos").wait_for()
+    said = site.locator("#added-before")
+    said.filter(has_text="1 photo that you added is in it: learned from, never tested on.").wait_for()
+    site.get_by_role("button", name="Leave out what I added").click()
+    site.locator("#top-data", has_text="18 photos").wait_for()
+    said.filter(has_text="1 photo that you added is left out.").wait_for()
+    load_path(site, tmp_path / "photos")
+    site.locator("#cancel-reading").wait_for(state="hidden")
+    site.locator("#top-data", has_text="18 photos").wait_for()
+    site.get_by_role("button", name="Use what I added").click()
+    site.locator("#top-data", has_text="19 photos").wait_for()
+    tab(site, "4 Test")
+    site.locator("#undo-added").click()
+    site.locator("#added", has_text="taken out again").wait_for()
+    tab(site, "1 Data")
+    said.filter(has_text="left out").wait_for()
+
+
+def test_what_was_undone_stays_out_when_the_folder_is_read_again(site, instant, tmp_path, home):
+    site.locator("#photos input.files").set_input_files(photo(tmp_path / "new.png", COLOURS["blues"], 700))
+    site.locator(".tl-answer .tl-right").select_option(label="reds")
+    site.locator("#add-photos").click()
+    site.locator("#added", has_text="The new model").wait_for()
+    site.locator("#undo-added").click()
+    site.locator("#added", has_text="1 photo taken out again").wait_for()
+    tab(site, "1 Data")
+    fill(tmp_path / "photos", {"reds/more": 2}, seed=800)
+    load_path(site, tmp_path / "photos")
+    site.locator(".tl-count", has_text="10 photos").wait_for()
+    assert site.locator("#added-before .tl-notice").count() == 0
+    assert site.locator("#move-added").is_hidden()
+
+
+def test_an_added_photo_that_cannot_join_again_is_named(site, instant, tmp_path):
+    new = photo(tmp_path / "new.png", COLOURS["blues"], 700)
+    additions.add(instant, [additions.Addition("new.png", new, "reds")])
+    shutil.copy(new, tmp_path / "photos" / "reds" / "own.png")
+    tab(site, "1 Data")
+    load_path(site, tmp_path / "photos")
+    site.locator("#reading-progress", has_text="new.png is in your photos already, as reds/own.png").wait_for()
 
 
 def test_a_model_of_other_classes_adds_nothing_and_says_why(site, own_run, tmp_path, home):

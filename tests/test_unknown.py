@@ -1,5 +1,6 @@
 """Strangers are told from photos of the classes, by every kind of model, on the page and beside it."""
 
+import csv
 import json
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from tlapp import calibration, dataset, jobs, plan, predict, scoring, unknown
 from tlapp.errors import RunError
 from tlapp.plan import AUGMENTATIONS
 from tlapp.predict import Prediction
-from tlapp.ui import sure
+from tlapp.ui import matrix, results, shelf, sure
 from tlapp.unknown import Learned, Usual
 
 SETTINGS = {
@@ -187,6 +188,45 @@ def test_the_line_that_was_chosen_is_used_by_every_later_prediction(own_run):
     assert not predict.load(own_run).answer("a", row, 0.85).unknown
 
 
+@pytest.mark.usefixtures("small_pictures")
+def test_another_line_loads_no_network_and_disturbs_no_one_who_asks(own_run, monkeypatch):
+    load, loaded = predict.load, []
+    monkeypatch.setattr(predict, "load", lambda run: (loaded.append(run), load(run))[1])
+    first = shelf.predictor(own_run)
+    own_run.set_keep(0.8)
+    second = shelf.predictor(own_run)
+    assert (first.keep, second.keep, second.model is first.model) == (0.95, 0.8, True)
+    assert loaded == [own_run]
+
+
+def test_an_answer_follows_the_line_and_one_that_cannot_tell_stays_so():
+    answer = Prediction("a", "reds", 0.9, {"reds": 0.9, "blues": 0.1}, False, 0.85)
+    assert [answer.keeping(part).unknown for part in (0.8, 0.9)] == [True, False]
+    old = Prediction("a", "reds", 0.9, {"reds": 0.9, "blues": 0.1})
+    assert old.keeping(0.8) == old
+
+
+@pytest.mark.usefixtures("small_pictures")
+def test_the_table_and_the_cards_of_a_run_know_what_is_none_of_these(own_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "uploads_folder", lambda: tmp_path / "uploads")
+    report = own_run.report()
+    for place, one in enumerate(report["photos"]):
+        one["strangeness"] = [0.85, 0.5, None][min(place, 2)]
+    own_run.deliver(own_run.model(), report, own_run.learned())
+
+    def told():
+        rows = list(csv.DictReader(results._downloads(own_run)[2].open()))
+        return [row["unknown"] for row in rows[:3]]
+
+    def marked():
+        html = matrix.cards(own_run, "all", [0, 1, 2])
+        return html.count("none of these</span>"), html.count(" hidden>none of these</span>")
+
+    assert (told(), marked()) == (["false", "false", ""], (2, 2))
+    own_run.set_keep(0.8)
+    assert (told(), marked()) == (["true", "false", ""], (2, 1))
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"keep": 7}', '{"keep": null}'])
 def test_a_damaged_line_counts_as_none(own_run, text):
     (own_run.path / "keep.json").write_text(text)
@@ -203,9 +243,13 @@ def test_the_page_says_what_the_line_costs(own_run):
     report["unknown"] = {"held_out": 60, "strangers": 48, "costs": [{"keep": 95, "kept": 57, "let_in": 12}]}
     report["photos"] = [{"strangeness": i / 40} for i in range(1, 41)]
     said = sure._cost(report, 95)
-    assert "Keeps 95 % of the photos of your classes (measured on held-out photos: 57 of 60)" in said
-    assert "of the test photos 2 of 40 would be turned away" in said
+    assert (
+        "Answers about 95 % of the photos of your classes: of the 60 held out while it learned (validation), 57 get an "
+        "answer and 3 would be called none of these." in said
+    )
     assert "25 % would be let in (12 of 48)" in said
+    assert "test" not in said, "a choice is made here"
+    assert "On the test photos, which have no say in this, it turned away 2 of 40." in sure._tested(report, 95)
     report["unknown"]["strangers"] = 0
     assert "cannot be measured with two classes" in sure._cost(report, 95)
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from tlapp.decisions import EXCLUDE
 from tlapp.errors import DataError, explain_oserror, printable, some
 from tlapp.intake import File, read_file
 from tlapp.layout import Placed
+from tlapp.photos import ADDED_PIXELS, PIXELS
 from tlapp.tasks import Report
 
 
@@ -45,6 +45,10 @@ class Joined:
     refused: tuple[str, ...]
 
 
+_Found = tuple[str, str, datasets.Decoded | str]  # name, class, and the photo or the reason why not
+_New = tuple[str, Photo, np.ndarray]  # class, photo, pixels
+
+
 def add(dataset: Dataset, new: Sequence[Addition], report: Report = lambda done, total, what="": None) -> Joined:
     """Let photos join; what was decided about the others holds on. `dataset` stays as it is.
 
@@ -54,44 +58,80 @@ def add(dataset: Dataset, new: Sequence[Addition], report: Report = lambda done,
     strange = sorted({one.label for one in new} - set(dataset.classes))
     if strange:
         raise DataError(f"{some(strange)} is no class of these photos, so no photo can join as such.")
-    base, refused = decisions.original(dataset), []
-    known = _known(base, dataset)
-    joining: list[tuple[str, Photo, np.ndarray]] = []
-    names = {photo.name for photo in base.every}
-    placed = [Placed(File(one.name, partial(read_file, one.path)), one.label, "train") for one in new]
-    for done, (one, decoded) in enumerate(tasks.ahead(datasets.decode, placed)):
-        report(done, len(placed))
-        shown = f"`{printable(one.file.name)}`"
-        if isinstance(decoded, str):
-            refused.append(f"{shown} {decoded}.")
-        elif decoded.photo.sha256 in known:
-            refused.append(f"{shown} {known[decoded.photo.sha256]}.")
-        elif twin := _twin(decoded.photo, dataset.photos):
-            refused.append(
-                f"{shown} is a near copy of `{printable(twin)}`, or of the same burst, which is in your photos already."
-            )
-        else:
-            name = merge.free_name(one.file.name, names)
-            names.add(name)
-            known[decoded.photo.sha256] = f"is a copy of `{printable(name)}`, which joins already"
-            photo = dataclasses.replace(decoded.photo, name=name, side="train", added=True)
-            joining.append((one.class_name, photo, decoded.pixels))
+
+    def decoded() -> Iterator[_Found]:
+        placed = [Placed(File(one.name, partial(read_file, one.path)), one.label, "train") for one in new]
+        for done, (one, found) in enumerate(tasks.ahead(datasets.decode, placed)):
+            report(done, len(placed))
+            yield one.file.name, one.class_name, found
+
+    base = decisions.original(dataset)
+    joining, refused = _sifted(base, dataset, decoded())
     if not joining:
-        return Joined(dataset, (), tuple(refused))
+        return Joined(dataset, (), refused)
+    made, photos = _grown(base, joining)
+    return Joined(decisions.note_only(made, decisions.of(dataset)), photos, refused)
+
+
+def as_noted(base: Dataset) -> Joined:
+    """What follows from all that was ever decided about these photos, with those that were added to them.
+
+    `base`: photos as they were just read. What was noted of the last reading of the same source holds, as far as it can
+    be trained on: see `decisions.last_of`. Raises DataError if the disk is full.
+    """
     try:
-        made, photos = _grown(base, joining)
-    except OSError as error:
-        raise DataError(explain_oserror(error)) from error
-    carry(base, made)
-    return Joined(decisions.note_only(made, decisions.of(dataset)), photos, tuple(refused))
+        last = decisions.last_of(base)
+        if last is None:
+            return Joined(base, (), ())
+        noted = decisions.holding(base, last)
+        now = decisions.apply(base, noted)
+    except DataError as error:
+        return Joined(base, (), (f"What was decided about these photos before does not hold now. {error}",))
+    joining, refused = _sifted(base, now, _added_to(last, base))
+    made, photos = _grown(base, joining) if joining else (base, ())
+    if photos:
+        carry(last, made)
+    is_it = made.id == last.id
+    return Joined(decisions.apply(made, noted) if is_it else decisions.note_those_about(made, noted), photos, refused)
+
+
+def _added_to(last: Dataset, base: Dataset) -> Iterator[_Found]:
+    """The photos that had been added to the last reading."""
+    for i, photo in enumerate(last.photos):
+        name = last.classes[photo.label]
+        if photo.added and name not in base.classes:
+            yield photo.name, name, f"was added as {some([name])}, of which there are no photos any more"
+        elif photo.added:
+            try:
+                yield photo.name, name, datasets.Decoded(last.pixels(i), photo)
+            except DataError:
+                yield photo.name, name, "was added, and the app's copy of it is gone or damaged; add it again"
+
+
+def added(base: Dataset, now: Dataset) -> tuple[tuple[Photo, ...], tuple[Photo, ...]]:
+    """The photos that were added to `base`, in and not in what follows by decisions."""
+    every = [photo for photo in base.photos if photo.added]
+    there = {photo.sha256 for photo in now.photos}
+    inside, outside = ([p for p in every if (p.sha256 in there) == is_in] for is_in in (True, False))
+    return tuple(inside), tuple(outside)
+
+
+def undo(before: Dataset) -> Dataset:
+    """The dataset that photos were added to, with what was decided about it, as what holds when it is read again."""
+    return decisions.note_only(before, decisions.of(before))
 
 
 def take_back(dataset: Dataset, photos: Sequence[Photo]) -> Dataset:
     """Leave out photos that had joined; whatever else was decided holds on. Raises DataError if they are not there."""
     there = {photo.sha256 for photo in dataset.photos}
     if not all(photo.sha256 in there for photo in photos):
-        raise DataError("Other photos were loaded since, so there is nothing to take out of these.")
+        raise DataError("These photos are not among yours any more, so there is nothing to take out.")
     return decisions.decide(dataset, [decisions.about(photo, EXCLUDE) for photo in photos])
+
+
+def put_back(dataset: Dataset, photos: Sequence[Photo]) -> Dataset:
+    """Undo `take_back`. Raises DataError."""
+    return decisions.undo(dataset, [decisions.about(photo, EXCLUDE) for photo in photos])
 
 
 def carry(old: Dataset, new: Dataset) -> None:
@@ -108,6 +148,30 @@ def carry(old: Dataset, new: Dataset) -> None:
             carried = np.full((len(new.every), *rows.shape[1:]), np.nan, rows.dtype)
             carried[targets] = rows[places]
             workspace.write_array(target, carried)
+
+
+def _sifted(base: Dataset, now: Dataset, given: Iterable[_Found]) -> tuple[list[_New], tuple[str, ...]]:
+    """Those that can join `base`, from which `now` follows by decisions, and a sentence for each of the others."""
+    known, names = _known(base, now), {photo.name for photo in base.every}
+    joining: list[_New] = []
+    refused = []
+    for given_name, label, found in given:
+        shown = f"`{printable(given_name)}`"
+        if isinstance(found, str):
+            refused.append(f"{shown} {found}.")
+        elif found.photo.sha256 in known:
+            refused.append(f"{shown} {known[found.photo.sha256]}.")
+        elif twin := _twin(found.photo, now.photos):
+            refused.append(
+                f"{shown} is a near copy of `{printable(twin)}`, or of the same burst, which is in your photos already."
+            )
+        else:
+            name = merge.free_name(given_name, names)
+            names.add(name)
+            known[found.photo.sha256] = f"is a copy of `{printable(name)}`, which joins already"
+            photo = dataclasses.replace(found.photo, name=name, side="train", added=True)
+            joining.append((label, photo, found.pixels))
+    return joining, tuple(refused)
 
 
 def _twin(photo: Photo, there: Sequence[Photo]) -> str:
@@ -137,20 +201,28 @@ def _known(base: Dataset, dataset: Dataset) -> dict[str, str]:
     return said
 
 
-def _grown(base: Dataset, joining: Sequence[tuple[str, Photo, np.ndarray]]) -> tuple[Dataset, tuple[Photo, ...]]:
-    """The photos as they were read, and those that join behind them."""
+def _grown(base: Dataset, joining: Sequence[_New]) -> tuple[Dataset, tuple[Photo, ...]]:
+    """The photos as they were read, and those that join behind them, whose pixels alone are written."""
     store = base.folder.parent
-    with workspace.own_folder(store, ".incoming-") as incoming:
-        shutil.copyfile(base.folder / "photos.bin", incoming / "photos.bin")
-        placed = []
-        with open(incoming / "photos.bin", "ab") as out:
-            for name, photo, pixels in joining:
-                placed.append((name, dataclasses.replace(photo, offset=out.tell())))
-                out.write(pixels.data)
-            out.flush()
-            os.fsync(out.fileno())
-        found = [(base.classes[photo.label], photo) for photo in base.photos] + placed
-        notes = [note for note in base.notes if note not in datasets.advice(base)]
-        made = datasets.finish(found, base.disputed, list(base.skipped), notes, base.source, incoming, False)
-        kept = datasets.keep(made, store)
+    try:
+        with workspace.own_folder(store, ".incoming-") as incoming:
+            decisions.link_pixels(base, incoming)
+            before, start = incoming / ADDED_PIXELS, (incoming / PIXELS).stat().st_size
+            earlier = before.read_bytes() if before.exists() else b""
+            before.unlink(missing_ok=True)  # a link: what it names is the other dataset's
+            placed = []
+            with open(incoming / ADDED_PIXELS, "wb") as out:
+                out.write(earlier)
+                for name, photo, pixels in joining:
+                    placed.append((name, dataclasses.replace(photo, offset=start + out.tell())))
+                    out.write(pixels.data)
+                out.flush()
+                os.fsync(out.fileno())
+            found = [(base.classes[photo.label], photo) for photo in base.photos] + placed
+            notes = [note for note in base.notes if note not in datasets.advice(base)]
+            made = datasets.finish(found, base.disputed, list(base.skipped), notes, base.source, incoming, False)
+            kept = datasets.keep(made, store)
+    except OSError as error:
+        raise DataError(explain_oserror(error)) from error
+    carry(base, kept)
     return kept, kept.photos[len(base.photos) :]

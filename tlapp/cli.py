@@ -156,7 +156,11 @@ def _source_options(parser: argparse.ArgumentParser) -> None:
     """Which photos, and which network looks at them."""
     parser.add_argument("folder", metavar="FOLDER", help="a folder, a zip, or a CSV with the columns file,label")
     parser.add_argument("--test", metavar="FOLDER", help="test photos, one sub-folder per class")
-    parser.add_argument("--decisions", metavar="CSV", help="what to keep, exclude or relabel, as the page saves it")
+    noted = parser.add_mutually_exclusive_group()
+    noted.add_argument("--decisions", metavar="CSV", help="what to keep, exclude or relabel, as the page saves it")
+    noted.add_argument(
+        "--as-on-page", action="store_true", help="with what was decided on the page, and the photos added there"
+    )
     parser.add_argument("--backbone", default="auto", help=f"auto (default), {', '.join(catalog.BACKBONES)}")
 
 

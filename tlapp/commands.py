@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlapp import catalog, decisions, fetching, intake, jobs, runs, terminal, workspace
+from tlapp import additions, catalog, decisions, fetching, intake, jobs, runs, terminal, workspace
 from tlapp import dataset as datasets
 from tlapp import plan as plans
 from tlapp.errors import DataError, RunError, UsageError, UserError, printable
@@ -69,12 +69,35 @@ def _read(options: argparse.Namespace) -> datasets.Dataset:
         if unused := decisions.strangers(dataset, given):
             terminal.say(unused)
         return decisions.apply(dataset, given)
-    noted = decisions.of(dataset)
-    if noted:
-        path = shlex.quote(str(decisions.path_of(dataset)))
-        n = "One decision" if len(noted) == 1 else f"{len(noted)} decisions"
-        terminal.say(f"Not used: {n} about these photos. To use what was decided: --decisions {path}")
-    return dataset
+    return _as_on_page(dataset, options.as_on_page)
+
+
+def _as_on_page(dataset: datasets.Dataset, wanted: bool) -> datasets.Dataset:
+    """The photos as the page would have them, if that is `wanted`; else what of it is not used is said."""
+    last = decisions.last_of(dataset)
+    if last is None:
+        return dataset
+    noted = decisions.of(last)
+    if not wanted:
+        out = {d.photo for d in noted if d.kind == decisions.EXCLUDE}
+        n_added = sum(photo.added and decisions.about(photo, "").photo not in out for photo in last.photos)
+        unused = [_counted(n_added, "photo that you added", "photos that you added")] if n_added else []
+        unused += [_counted(len(noted), "decision about these photos", "decisions about these photos")] if noted else []
+        if unused:
+            way = "--as-on-page" if n_added else f"--decisions {shlex.quote(str(decisions.path_of(last)))}"
+            terminal.say(f"Not used: {' and '.join(unused)}. To use what was done on the page: {way}")
+        return dataset
+    joined = additions.as_noted(dataset)
+    for sentence in joined.refused:
+        terminal.say(sentence)
+    if inside := additions.added(joined.dataset, joined.dataset)[0]:
+        are = _counted(len(inside), "photo that you added is", "photos that you added are")
+        terminal.say(f"{are} in it: learned from, never tested on. To leave them out: without --as-on-page")
+    return joined.dataset
+
+
+def _counted(n: int, one: str, several: str) -> str:
+    return f"one {one}" if n == 1 else f"{n} {several}"
 
 
 def audit(options: argparse.Namespace) -> int:
@@ -141,6 +164,7 @@ def _command(options: argparse.Namespace, plan: plans.Plan) -> str:
         value = getattr(options, name)
         if value not in (None, "", "auto"):
             words += [f"--{name}", str(value)]
+    words += ["--as-on-page"] if options.as_on_page else []
     own = ("solver", "frozen", "fine_tune_rate", "head", "depth", "l2")
     for text in options.set:
         if text.partition("=")[0].strip() not in own:

@@ -23,12 +23,11 @@ from tlapp.errors import DataError, PictureError, printable, some
 from tlapp.intake import Report
 from tlapp.labels import open_labelled
 from tlapp.layout import Placed, subfolder
-from tlapp.photos import Dataset, Disputed, Photo, Skipped, Split
+from tlapp.photos import ADDED_PIXELS, PIXELS, Dataset, Disputed, Photo, Skipped, Split
 
 SCHEMA = 1
 FEW = 15
 NO_CLASS = "is of a class that has no photos to train on"
-_FILES = ("photos.bin", "dataset.json")
 
 
 def scan(
@@ -91,7 +90,7 @@ def _ingest(
     skipped = list(refused)
     notes: list[str] = []
     found: list[tuple[str, Photo]] = []
-    with open(incoming / "photos.bin", "wb") as out:
+    with open(incoming / PIXELS, "wb") as out:
         for root in [source] + ([test] if test else []):
             shown = shown_as if shown_as and root is source else str(root)
             with open_labelled(root, shown, report) as arranged:
@@ -274,7 +273,7 @@ def keep(dataset: Dataset, store: Path) -> Dataset:
         except OSError:
             if not final.is_dir():
                 raise
-            for name in _FILES:
+            for name in _files(dataset.folder):
                 os.replace(dataset.folder / name, final / name)
             workspace.sync_folder(final)
         workspace.sync_folder(store)
@@ -284,9 +283,14 @@ def keep(dataset: Dataset, store: Path) -> Dataset:
 def _is_same(folder: Path, new: Path) -> bool:
     """Whether `folder` holds all that the new copy does, going by the sizes of its files."""
     try:
-        return all((folder / name).stat().st_size == (new / name).stat().st_size for name in _FILES)
+        return all((folder / name).stat().st_size == (new / name).stat().st_size for name in _files(new))
     except OSError:
         return False
+
+
+def _files(folder: Path) -> list[str]:
+    """What a copy is made of, the list of its photos last."""
+    return [*(name for name in (PIXELS, ADDED_PIXELS) if (folder / name).exists()), "dataset.json"]
 
 
 def _to_json(dataset: Dataset) -> str:

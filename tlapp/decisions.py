@@ -24,6 +24,7 @@ from tlapp import merge, tables, workspace
 from tlapp.dataset import Dataset, Photo, Skipped
 from tlapp.errors import DataError, PictureError, explain_oserror, printable, some
 from tlapp.intake import read_file
+from tlapp.photos import ADDED_PIXELS, PIXELS
 
 KEEP, EXCLUDE, RELABEL, TOGETHER = "keep", "exclude", "relabel", "together"
 KINDS = (KEEP, EXCLUDE, RELABEL, TOGETHER)
@@ -150,40 +151,47 @@ def use(dataset: Dataset, given: Sequence[Decision]) -> Dataset:
     return decide(base, [about(photo, d.kind, d.value) for d, photo in _matched(base, given)])
 
 
-def as_noted(base: Dataset) -> Dataset:
-    """The dataset that follows from all that was ever decided about these photos, as far as it can be trained on.
+def last_of(base: Dataset) -> Dataset | None:
+    """The photos of the same folder, zip or CSV as they were when something was noted of them last, before decisions.
 
-    Where nothing was decided about this very reading, what was decided about the last one of the same source holds.
+    That is this very reading, another one that has photos in common with it, or one that photos were added to.
     """
-    try:
-        if path_of(base).is_file():
-            return apply(base, of(base))
-        earlier = _last_of(base)
-        return use(base, read(earlier)) if earlier else base
-    except DataError:
-        return base
-
-
-def _last_of(base: Dataset) -> Path | None:
-    """The newest decisions about another reading of the same folder, zip or CSV."""
-    found = sorted(base.folder.parent.glob("*/decisions.csv"), key=lambda path: path.stat().st_mtime, reverse=True)
+    photos = {photo.sha256 for photo in base.every}
+    found = sorted(base.folder.parent.glob("*/decisions.csv"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
     for path in found:
         with contextlib.suppress(DataError):
-            if datasets.load(path.parent).source == base.source:
-                return path
+            last = datasets.load(path.parent)
+            if last.source == base.source and any(photo.sha256 in photos for photo in last.every):
+                return last
     return None
+
+
+def holding(base: Dataset, last: Dataset) -> list[Decision]:
+    """What was decided about the photos of `last`, and of `base` about those that `last` did not have.
+
+    Raises DataError if a CSV is damaged.
+    """
+    there = {photo.sha256[:_DIGITS] for photo in last.every}
+    own = _by_digits(base, of(base))
+    return [*(d for d in own if d.photo not in there), *_by_digits(last, of(last))]
+
+
+def note_those_about(base: Dataset, given: Sequence[Decision]) -> Dataset:
+    """`note_only` of those decisions that are about these photos."""
+    return note_only(base, [about(photo, d.kind, d.value) for d, photo in _matched(base, given)])
 
 
 def sweep(home: Path, used: Collection[str]) -> None:
     """Remove datasets that decisions or additions made, that no run (`used`: their ids) needs, and that nobody made for
-    a week.
+    a week; those stay that hold what was added to the photos of a source last.
     """
     for folder in (home / "datasets").glob("*/"):
         with contextlib.suppress(OSError, DataError):
             old = time.time() - (folder / "dataset.json").stat().st_mtime > KEPT_DAYS * 24 * 3600
             if old and folder.name not in used:
                 found = datasets.load(folder)
-                if found.original or any(photo.added for photo in found.photos):
+                is_grown = any(photo.added for photo in found.photos)
+                if found.original or (is_grown and last_of(found) != found):
                     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -266,7 +274,7 @@ def apply(base: Dataset, decisions: Sequence[Decision]) -> Dataset:
     notes = [note for note in base.notes if note not in datasets.advice(base)]
     store = base.folder.parent
     with workspace.own_folder(store, ".incoming-") as incoming:
-        _link(base.folder / "photos.bin", incoming / "photos.bin")
+        link_pixels(base, incoming)
         made = datasets.finish(found, disputed, skipped, notes, base.source, incoming, False, base.id)
         return datasets.keep(made, store)
 
@@ -347,8 +355,14 @@ def _change(
     return made
 
 
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a disk that knows no links
-        shutil.copyfile(source, target)
+def link_pixels(dataset: Dataset, folder: Path) -> None:
+    """Have the pixels of the dataset's photos in `folder` too, without a copy of them where the disk can do so."""
+    for name in (PIXELS, ADDED_PIXELS):
+        source = dataset.folder / name
+        try:
+            os.link(source, folder / name)
+        except FileNotFoundError:
+            if name == PIXELS:
+                raise
+        except OSError:  # a disk that knows no links
+            shutil.copyfile(source, folder / name)

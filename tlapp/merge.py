@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tlapp import dataset as datasets
 from tlapp import workspace
-from tlapp.photos import Dataset, Disputed, Photo
+from tlapp.photos import PIXELS, Dataset, Disputed, Photo
 
 _ALL_FOR_TRAINING = (
     "Photos that came without a test part are all for training; the score comes from the test photos of the others."
@@ -44,7 +44,7 @@ def _copy_pixels(parts: Sequence[Dataset], folder: Path) -> tuple[list[tuple[str
     found: list[tuple[str, Photo]] = []
     disputed: dict[str, Disputed] = {}
     taken: set[str] = set()
-    with open(folder / "photos.bin", "wb") as out:
+    with open(folder / PIXELS, "wb") as out:
 
         def copied(part: Dataset, index: int) -> Photo:
             photo = part.every[index]

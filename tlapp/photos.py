@@ -18,6 +18,9 @@ import numpy as np
 from tlapp import looks
 from tlapp.errors import DataError, some
 
+PIXELS, ADDED_PIXELS = "photos.bin", "added.bin"
+"""Files of the copies of photos; offsets count on from the end of the first into the second."""
+
 _TO_DRAW_FROM = 3  # one for each part
 
 
@@ -123,16 +126,11 @@ class Dataset:
         Raises DataError if the copy is gone.
         """
         photo = self.every[index]
+        path, offset = self.folder / PIXELS, photo.offset
         try:
-            return np.array(
-                np.memmap(
-                    self.folder / "photos.bin",
-                    np.uint8,
-                    mode="r",
-                    offset=photo.offset,
-                    shape=(photo.height, photo.width, 3),
-                )
-            )
+            if photo.added and offset >= path.stat().st_size:
+                path, offset = self.folder / ADDED_PIXELS, offset - path.stat().st_size
+            return np.array(np.memmap(path, np.uint8, mode="r", offset=offset, shape=(photo.height, photo.width, 3)))
         except (OSError, ValueError) as error:
             raise DataError(f"The app's copy of the photos at {self.folder} is gone. Load them again.") from error
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from tlapp import backbones, catalog, images, tables, tasks
 from tlapp.augment import Views
 from tlapp.errors import PictureError, RunError
 from tlapp.intake import read_file
-from tlapp.runs import KEEP, Run
+from tlapp.runs import KEEP, Run, is_unknown
 from tlapp.unknown import Learned
 
 BATCH = 4
@@ -41,6 +42,10 @@ class Prediction:
     probabilities: dict[str, float]
     unknown: bool | None = None
     strangeness: float | None = None
+
+    def keeping(self, part: float) -> Prediction:
+        """The same answer where this part of known photos is to be kept."""
+        return replace(self, unknown=is_unknown(self.strangeness, part))
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,12 @@ class Predictor:
         self.views = views
         self.classes = classes
         self.learned, self.keep = learned, keep
+
+    def keeping(self, part: float) -> Predictor:
+        """The same network, shared, where this part of known photos is to be kept."""
+        other = copy(self)
+        other.keep = part
+        return other
 
     def probabilities(self, photos: Sequence[np.ndarray]) -> np.ndarray:
         """uint8 (H, W, 3) RGB arrays as `images.load` gives → float64 (photos, classes), rows summing to 1."""
@@ -134,7 +145,7 @@ class Predictor:
         """One row of `look` in words."""
         best = int(probabilities.argmax())
         by_name = {name: float(p) for name, p in zip(self.classes, probabilities, strict=True)}
-        unknown = None if strangeness is None else strangeness > self.keep
+        unknown = is_unknown(strangeness, self.keep)
         return Prediction(file, self.classes[best], float(probabilities[best]), by_name, unknown, strangeness)
 
 

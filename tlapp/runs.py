@@ -250,6 +250,11 @@ class Run:
                 path.unlink(missing_ok=True)
 
 
+def is_unknown(strangeness: float | None, keep: float) -> bool | None:
+    """Whether a photo is called "none of these", given the part of known photos to keep; None if nothing can tell."""
+    return None if strangeness is None else strangeness > keep
+
+
 def create(home: Path, header: dict[str, Any]) -> tuple[Run, filelock.BaseFileLock]:
     """A new run with the next number, its lock held by the caller."""
     folder = home / "runs"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,15 +23,18 @@ SCRIPT = Path(__file__).with_name("answers.js").read_text(encoding="utf-8")
 _COLUMNS = ("Photo", "Class", "How sure", "File")
 
 
-def one(answer: Prediction, source: str, run: str, truth: str = "", classes: Sequence[str] = (), why: str = "0") -> str:
-    """One photo beside its answer, run `run`'s; with `classes`, the right one can be picked. `why`: what the button
-    that asks for reasons hands on.
+def one(
+    answer: Prediction, source: str, run: str, truth: str = "", classes: Sequence[str] = (), why: str = "0",
+    right: str = "",
+) -> str:  # fmt: skip
+    """One photo beside its answer, run `run`'s; with `classes`, the right one can be picked, or is `right`. `why`: what
+    the button that asks for reasons hands on.
     """
     notes = [truth, f"{answer.file} · run {run} answers"]
     below = "".join(f'<p class="tl-file">{pieces.text(note)}</p>' for note in notes if note)
     below += f'<button type="button" class="tl-ask-why" data-why="{pieces.text(why)}">Why this answer?</button>'
     if classes:
-        below += f'<label class="tl-correct">Wrong? The right class is {_right_class(classes, 0)}</label>'
+        below += f'<label class="tl-correct">Wrong? The right class is {_right_class(classes, 0, right)}</label>'
     return _big(answer, pieces.picture(source, f"{answer.file}, called {answer.label}"), below)
 
 
@@ -40,8 +43,10 @@ def beside_camera(answer: Prediction) -> str:
     return f'<p class="tl-label">{_said(answer)}</p>{_bars(answer)}'
 
 
-def table(answers: Sequence[tuple[int, Prediction, str]], run: str, classes: Sequence[str]) -> str:
-    """A row for each answer: its number, the answer, the photo's source."""
+def table(
+    answers: Sequence[tuple[int, Prediction, str]], run: str, classes: Sequence[str], right: Mapping[int, str] = {}
+) -> str:
+    """A row for each answer: its number, the answer, the photo's source. `right`: the classes picked, by number."""
     by_sureness = len(answers) > MANY
     if by_sureness:
         answers = sorted(answers, key=lambda row: row[1].probability)
@@ -49,7 +54,10 @@ def table(answers: Sequence[tuple[int, Prediction, str]], run: str, classes: Seq
         f'<th scope="col" aria-sort="{_sorted(name, by_sureness)}"><button type="button">{name}</button></th>'
         for name in _COLUMNS
     )
-    rows = "".join(_row(number, answer, source) for number, answer, source in answers)
+    rows = ""
+    for number, answer, source in answers:
+        picked = _right_class(classes, number, right[number]) if number in right else ""
+        rows += _row(number, answer, source, picked)
     first = " The least sure come first." if by_sureness else ""
     caption = f"Run {run} answers for {pieces.count(len(answers), 'photo')}.{first} Press a heading to sort."
     return (
@@ -100,7 +108,7 @@ def _bar(name: str, share: float) -> str:
     )
 
 
-def _row(number: int, answer: Prediction, source: str) -> str:
+def _row(number: int, answer: Prediction, source: str, picked: str) -> str:
     file = pieces.text(answer.file)
     photo = (
         f'<button type="button" class="tl-photo-why" data-why="{number}" title="Why this answer?">'
@@ -111,7 +119,7 @@ def _row(number: int, answer: Prediction, source: str) -> str:
         f'<tr data-row="{number}"><td data-key="{number}">{photo}</td>'
         f'<td data-key="{pieces.text(answer.label)}">{_said(answer)}</td>'
         f'<td data-key="{answer.probability:.9f}">{pieces.percent(answer.probability)}</td>'
-        f"<td>{file}</td><td>{correct}</td></tr>"
+        f"<td>{file}</td><td>{picked or correct}</td></tr>"
     )
 
 
@@ -119,10 +127,13 @@ def _sorted(column: str, by_sureness: bool) -> str:
     return "ascending" if column == ("How sure" if by_sureness else "Photo") else "none"
 
 
-def _right_class(classes: Sequence[str], number: int | None = None) -> str:
-    """A list of the classes by their numbers, for the answer of that number."""
+def _right_class(classes: Sequence[str], number: int | None = None, right: str = "") -> str:
+    """A list of the classes by their numbers, for the answer of that number, of which `right` was picked."""
     row = "" if number is None else f' data-row="{number}"'
-    options = "".join(f'<option value="{i}">{pieces.text(printable(name))}</option>' for i, name in enumerate(classes))
+    options = "".join(
+        f'<option value="{i}"{" selected" if name == right else ""}>{pieces.text(printable(name))}</option>'
+        for i, name in enumerate(classes)
+    )
     return (
         f'<select class="tl-right"{row} aria-label="The right class">'
         f'<option value="-1">as it is</option>{options}</select>'

@@ -118,7 +118,9 @@ def build_app() -> gr.Blocks:
             _then(event, tell_tops, show_own, list_runs, choose_own)
         _then(train_title.select(lambda: None, None, None, **QUIET), *live_tab.refresh)
         _then(results_title.select(lambda: None, None, None, **QUIET), tell_tops, list_results, list_runs)
-        _then(test_title.select(lambda: None, None, None, **QUIET), tell_tops, list_models)
+        follow = [test_tab.follow] if test_tab.follow else []
+        _then(results_tab.moved, *follow)
+        _then(test_title.select(lambda: None, None, None, **QUIET), tell_tops, list_models, *follow)
         anywhere.upload(lambda: gr.Tabs(selected="test"), None, tabs, **QUIET)
         for button, name in _ways(data_tab, live_tab, tops):
             button.click(lambda name=name: gr.Tabs(selected=name), None, tabs, **QUIET)

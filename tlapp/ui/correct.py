@@ -111,9 +111,14 @@ def wire(p: Panel, mine: Mine, answers: gr.HTML, sheet: gr.State) -> Any:
     def take_back(name: str, dataset: str, last: Last | None) -> list[Any]:
         if last is None:
             raise DataError("There is nothing to undo.")
-        found = shelf.dataset(dataset)
+        found, before = shelf.dataset(dataset), shelf.dataset(last.dataset)
         is_last = found is None or (dataset == last.after and decisions.of(found) == list(last.noted))
-        back = last.dataset if is_last else additions.take_back(found, last.photos).id  # type: ignore[arg-type]
+        if before and is_last:
+            back = additions.undo(before).id
+        elif found:
+            back = additions.take_back(found, last.photos).id
+        else:
+            raise DataError("Your photos are gone from the workspace. Load them again in 1 Data.")
         if (sheet := sheets.get(name)) and name == last.sheet:
             sheet.right = {**last.right, **sheet.right}
         said = pieces.notice("info", f"{pieces.count(len(last.photos), 'photo')} taken out again.")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import gradio as gr
 
+from tlapp import additions, decisions, demo, workspace
 from tlapp import dataset as datasets
-from tlapp import decisions, demo, workspace
-from tlapp.dataset import Dataset
+from tlapp.additions import Joined
+from tlapp.dataset import Dataset, Photo
 from tlapp.errors import DataError, printable
 from tlapp.tasks import Report, Task
 from tlapp.ui import audit, division, pieces, shelf
@@ -35,6 +36,8 @@ class Parts(NamedTuple):
     overview: gr.HTML
     split: gr.HTML
     notes: gr.HTML
+    added: gr.HTML
+    move_added: gr.Button
     fraction: gr.Slider
     change: gr.Accordion
     seed: gr.Number
@@ -64,6 +67,7 @@ def build(mine: Mine) -> Tab:
         return [
             pieces.notice("warn", GONE) if name and found is None else describe(found),
             notes(found),
+            *added(found),
             gr.Accordion(visible=found is not None),
             gr.Dropdown(classes, value=None),
             gr.Button(interactive=found is not None),
@@ -80,13 +84,22 @@ def build(mine: Mine) -> Tab:
             raise DataError("No class is chosen. Choose the class to take out.")
         return decisions.combine([found], without=[found.classes[int(index)]]).id
 
+    @pieces.guarded
+    def move_added(name: str) -> str:
+        found = shelf.dataset(name)
+        inside, outside = _added_to(found)
+        if found is None or not inside + outside:
+            raise DataError("There are no photos that you added.")
+        return (additions.take_back(found, inside) if inside else additions.put_back(found, outside)).id
+
+    p.move_added.click(move_added, mine.dataset, mine.dataset, queue=False)
     p.take_out.click(remove_class, [mine.dataset, p.chosen], mine.dataset, queue=False)
     p.forget.click(lambda: "", None, mine.dataset, queue=False)
     controls = division.Controls(p.fraction, p.seed, p.by)
     division.wire(p.where, mine.dataset, controls, p.split)
     divided = [*controls, p.split, p.where.shown, p.where.download, p.where.where]
     original = gr.State(None)
-    outputs = [p.overview, p.notes, p.change, p.chosen, p.go_on, p.start, original, *divided]
+    outputs = [p.overview, p.notes, p.added, p.move_added, p.change, p.chosen, p.go_on, p.start, original, *divided]
     refreshes = Step(refresh, [mine.dataset, *controls, original, p.where.is_open], outputs)
     checks = audit.wire(p.check, mine, list(controls))
     return Tab([refreshes, checks], [mine.dataset], p.go_on, p.start, controls._asdict(), p.check.show_whole)
@@ -109,6 +122,9 @@ def _lay_out() -> Parts:
         progress = gr.HTML(elem_id="reading-progress")
         cancel = gr.Button("Cancel", visible=False, scale=0, min_width=100, elem_id="cancel-reading")
     overview, split, said = gr.HTML(elem_id="overview"), gr.HTML(elem_id="split"), gr.HTML(elem_id="notes")
+    with gr.Row(elem_id="joined"):
+        added = gr.HTML(elem_id="added-before")
+        move_added = gr.Button(visible=False, size="sm", scale=0, min_width=180, elem_id="move-added")
     fraction = division.fraction_slider()
     with gr.Accordion("Change the photos or how they are split", open=False, visible=False, elem_id="change") as change:
         seed, by = division.seed_and_by()
@@ -125,8 +141,8 @@ def _lay_out() -> Parts:
         go_on = gr.Button("Next: choose how to train", variant="primary", interactive=False, elem_id="to-train")
         start = gr.Button("Train at once, as set in 2 Train", interactive=False, elem_id="train-at-once")
     return Parts(
-        zone, path, test, read, drawn, progress, cancel, overview, split, said, fraction, change, seed, by, mode,
-        chosen, take_out, forget, where, check, go_on, start,
+        zone, path, test, read, drawn, progress, cancel, overview, split, said, added, move_added, fraction,
+        change, seed, by, mode, chosen, take_out, forget, where, check, go_on, start,
     )  # fmt: skip
 
 
@@ -137,12 +153,15 @@ def _wire_reading(p: Parts, mine: Mine) -> None:
     def follow(work: Callable[[Report], Dataset], name: str, mode: str, request: gr.Request) -> Iterator[list[Any]]:
         old = shelf.dataset(name) if mode == ADD else None
 
-        def work_and_add(report: Report) -> Dataset:
+        def work_and_add(report: Report) -> Joined:
             found = work(report)
-            return decisions.combine([old, found]) if old else decisions.as_noted(found)
+            return Joined(decisions.combine([old, found]), (), ()) if old else additions.as_noted(found)
 
         for told in _reading.follow(request, work_and_add, _so_far):
-            yield [told.answer.id if told.answer else gr.skip(), told.words, gr.Button(visible=not told.over)]
+            joined = told.answer
+            refused = "".join(pieces.notice("warn", said) for said in joined.refused) if joined else ""
+            made = joined.dataset.id if joined else gr.skip()
+            yield [made, told.words + refused, gr.Button(visible=not told.over)]
 
     def from_zone(value: Any, name: str, mode: str, request: gr.Request) -> Iterator[list[Any]]:
         yield from follow(lambda report: _scan_upload(value, report), name, mode, request)
@@ -205,6 +224,27 @@ def notes(found: Dataset | None) -> str:
         return ""
     said = "".join(pieces.notice("warn" if note.startswith("Below") else "info", note) for note in found.notes)
     return said + _skipped(found)
+
+
+def added(found: Dataset | None) -> list[Any]:
+    """What there is to say of photos that were added, and the button that takes them out or puts them back."""
+    inside, outside = _added_to(found)
+    if inside:
+        said = f"{_that_were_added(inside)} in it: learned from, never tested on."
+        return [pieces.notice("info", said), gr.Button("Leave out what I added", visible=True)]
+    if outside:
+        said = f"{_that_were_added(outside)} left out."
+        return [pieces.notice("info", said), gr.Button("Use what I added", visible=True)]
+    return ["", gr.Button(visible=False)]
+
+
+def _added_to(found: Dataset | None) -> tuple[tuple[Photo, ...], tuple[Photo, ...]]:
+    base = shelf.dataset(found.original or found.id) if found else None
+    return additions.added(base, found) if base and found else ((), ())
+
+
+def _that_were_added(photos: Sequence[Photo]) -> str:
+    return f"{pieces.count(len(photos), 'photo')} that you added {'is' if len(photos) == 1 else 'are'}"
 
 
 def _class_row(found: Dataset, name: str, members: list[int], most: int) -> str:

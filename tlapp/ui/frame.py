@@ -74,6 +74,8 @@ class Tab:
         recall: how a run's settings are taken back, if they are.
         asks: the button that asks for that, and the id of the run, if there are.
         once_ended: what to do when a run has ended.
+        moved: the event of another line for strangers, if it can be moved here.
+        follow: has what is shown follow that line, if it must.
     """
 
     refresh: list[Step]
@@ -85,6 +87,8 @@ class Tab:
     recall: Recall | None = None
     asks: tuple[gr.Button, gr.Textbox] | None = None
     once_ended: list[Step] = field(default_factory=list)
+    moved: Any = None
+    follow: Step | None = None
 
 
 def listed(options: list[tuple[str, str]], value: str | None, before: str | None) -> gr.Dropdown:

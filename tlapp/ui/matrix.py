@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tlapp.runs import Run
+from tlapp.runs import Run, is_unknown
 from tlapp.ui import pieces, shelf
 
 MOST = 48
@@ -19,6 +19,17 @@ PICK = """element.addEventListener('click', event => {
   if (found) trigger('select', {pick: found.dataset.pick});
 })"""
 """Hands on what a button in the HTML stands for, as `event.pick`."""
+MARK = """(name, percent) => {
+  for (const mark of document.querySelectorAll('[data-strangeness]'))
+    mark.hidden = !(Number(mark.dataset.strangeness) > percent / 100);
+  return [name, percent];
+}"""
+"""Marks the photos that are called "none of these" if this part of known photos is to be kept."""
+UNMARK = """(name, percent) => {
+  for (const mark of document.querySelectorAll('[data-strangeness]')) mark.hidden = true;
+  return [name, percent];
+}"""
+"""Takes the marks away while that part is being chosen: these are test photos."""
 
 
 def confusion(report: dict[str, Any]) -> str:
@@ -73,24 +84,28 @@ def wrong(run: Run) -> str:
 
 def cards(run: Run, title: str, chosen: list[int]) -> str:
     """Photos of the report by their number there, the surest first, as HTML; each a button, its number."""
-    photos, found = run.report()["photos"], shelf.dataset_of(run)
+    photos, found, keep = run.report()["photos"], shelf.dataset_of(run), run.keep()
     index = {photo.name: i for i, photo in enumerate(found.photos)} if found else {}
     chosen = sorted(chosen, key=lambda n: -photos[n]["probability"])
     shown = ""
     for n in chosen[:MOST]:
         file = photos[n]["file"]
         source = shelf.thumbnail(found, index[file], SIDE) if found and file in index else ""
-        shown += _card(n, photos[n], source)
+        shown += _card(n, photos[n], source, keep)
     more = f"<p>and {len(chosen) - MOST} more</p>" if len(chosen) > MOST else ""
     hint = '<p class="tl-hint">Press a photo to see why.</p>' if found else ""
     return f'<h2>{pieces.text(title)}</h2>{hint}<div class="tl-cards">{shown}</div>{more}'
 
 
-def _card(number: int, photo: dict[str, Any], source: str) -> str:
-    sure = pieces.percent(photo["probability"])
+def _card(number: int, photo: dict[str, Any], source: str, keep: float) -> str:
+    sure, strangeness = pieces.percent(photo["probability"]), photo.get("strangeness")
     was = f"was {pieces.text(photo['class'])}" if photo["class"] != photo["label"] else "which is right"
+    none = ""
+    if strangeness is not None:
+        hidden = "" if is_unknown(strangeness, keep) else " hidden"
+        none = f'<span class="tl-none" data-strangeness="{strangeness!r}"{hidden}>none of these</span>'
     caption = (
-        f"<b>said {pieces.text(photo['label'])}</b>, {sure}<br>{was}"
+        f"<b>said {pieces.text(photo['label'])}</b>, {sure}<br>{none}{was}"
         f'<br><span class="tl-file">{pieces.text(photo["file"])}</span>'
     )
     picture = pieces.picture(source, f"{photo['class']}, predicted {photo['label']}, {sure}", caption)

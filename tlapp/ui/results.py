@@ -12,7 +12,7 @@ import numpy as np
 from tlapp import evaluate, figures, tables
 from tlapp.errors import RunError
 from tlapp.plan import Plan
-from tlapp.runs import Run
+from tlapp.runs import Run, is_unknown
 from tlapp.ui import history, matrix, pieces, shelf, sure, why
 from tlapp.ui.curve import curve
 from tlapp.ui.frame import QUIET, Mine, Tab, choices, listed
@@ -85,6 +85,7 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
     counts.select(show_cell, pick, cell, **QUIET).then(None, js=TO_CELL)
     for photos in (cell, rest):
         why.open_after(photos.select(show_why, pick, dialog, **QUIET))
+    certain.moved.then(lambda: [gr.DownloadButton(visible=False)] * len(files), None, files, **QUIET)
     make.click(make_files, pick, files, queue=False)
     every.chose.then(take_chosen, every.chosen, pick, **QUIET).then(show, pick, shown, **QUIET)
     steps = choices(mine, pick, [pick.input, every.table.select], refresh, [pick, *shown])
@@ -93,7 +94,7 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
         if event is every.back:
             listed_again = listed_again.then(take_chosen, every.chosen, pick, **QUIET).then(show, pick, shown, **QUIET)
         every.refresh.after(listed_again)
-    return Tab([*steps, every.refresh], every.changed, asks=(every.load, every.chosen))
+    return Tab([*steps, every.refresh], every.changed, asks=(every.load, every.chosen), moved=certain.moved)
 
 
 def _score(run: Run) -> str:
@@ -190,6 +191,11 @@ def _settings(plan: Plan, source: str) -> str:
     return f'<details class="tl-details"><summary>All settings</summary>{table}</details>'
 
 
+def _unknown(photo: dict[str, Any], keep: float) -> str:
+    """Whether a photo of the report is called none of these: "true", "false", or "" of runs that cannot tell."""
+    return {True: "true", False: "false", None: ""}[is_unknown(photo.get("strangeness"), keep)]
+
+
 def _downloads(run: Run) -> list[Path]:
     """Figures, table and report of a run as files that the page may hand out."""
     folder = uploads_folder() / "downloads" / run.id
@@ -198,8 +204,8 @@ def _downloads(run: Run) -> list[Path]:
     paths = [folder / name for name in ("curves.png", "confusion.png", "predictions.csv", "report.json")]
     figures.curves(shelf.record(run).epochs, paths[0])
     figures.confusion(np.array(report["confusion"]), run.classes, paths[1])
-    rows = [[p["file"], p["class"], p["label"], p["probability"]] for p in report["photos"]]
-    text = tables.to_csv([["file", "class", "label", "probability"], *rows])
+    rows = [[p["file"], p["class"], p["label"], p["probability"], _unknown(p, run.keep())] for p in report["photos"]]
+    text = tables.to_csv([["file", "class", "label", "probability", "unknown"], *rows])
     paths[2].write_text(text, encoding="utf-8", errors="replace")
     shutil.copyfile(run.path / "report.json", paths[3])
     return paths

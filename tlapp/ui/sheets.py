@@ -19,7 +19,7 @@ from tlapp import workspace
 from tlapp.dataset import Skipped
 from tlapp.errors import DataError, PictureError
 from tlapp.intake import is_junk, open_source
-from tlapp.runs import Run
+from tlapp.runs import KEEP, Run
 from tlapp.tasks import Report
 from tlapp.ui import answers, shelf
 from tlapp.ui.drop import gather
@@ -40,7 +40,8 @@ _changing = threading.Lock()
 @dataclass
 class Sheet:
     """`files`: names and places of the photos; `answers` of `run` to them, and to files that never came so far;
-    `pictures` by name; `right`: the class that a person picked, by the number of the answer.
+    `pictures` by name; `right`: the class that a person picked, by the number of the answer; `kept`: the part of known
+    photos to keep when the answers were shown last.
     """
 
     run: Run
@@ -49,6 +50,7 @@ class Sheet:
     answers: list[Prediction | Unreadable] = field(default_factory=list)
     pictures: dict[str, str] = field(default_factory=dict)
     right: dict[int, str] = field(default_factory=dict)
+    kept: float = KEEP
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def ask(self, report: Report) -> None:
@@ -68,14 +70,27 @@ class Sheet:
         found += [Unreadable(skipped.name, skipped.reason) for skipped in self.refused]
         self.answers, self.pictures = found, pictures
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether the line for strangers was moved since the answers were shown."""
+        return self.kept != self.run.keep()
+
+    def as_of_now(self) -> list[Prediction | Unreadable]:
+        """The answers, with the line for strangers as it is now."""
+        kept = self.run.keep()
+        return [a.keeping(kept) if a.file in self.pictures else a for a in self.answers]  # type: ignore[union-attr]
+
     def html(self) -> str:
         """The answers, and why some files have none."""
-        good = [(i, a, self.pictures[a.file]) for i, a in enumerate(self.answers) if a.file in self.pictures]
-        bad = [f"{a.file} {a.reason}." for a in self.answers if a.file not in self.pictures]  # type: ignore[union-attr]
+        self.kept, told = self.run.keep(), self.as_of_now()
+        good: list[Any] = [(i, a, self.pictures[a.file]) for i, a in enumerate(told) if a.file in self.pictures]
+        bad = [f"{a.file} {a.reason}." for a in told if a.file not in self.pictures]  # type: ignore[union-attr]
         shown, classes = answers.failures(bad), self.run.classes
         if len(good) == 1 and len(self.files) == 1:
-            return shown + answers.one(good[0][1], good[0][2], self.run.id, classes=classes)  # type: ignore[arg-type]
-        return shown + (answers.table(good, self.run.id, classes) if good else "")  # type: ignore[arg-type]
+            number, answer, source = good[0]
+            right = self.right.get(number, "")
+            return shown + answers.one(answer, source, self.run.id, classes=classes, right=right)
+        return shown + (answers.table(good, self.run.id, classes, self.right) if good else "")
 
     def csv(self) -> Path:
         """The answers as a file that the page may hand out, as `tlapp predict --csv` writes them."""
@@ -85,7 +100,7 @@ class Sheet:
         folder.mkdir(parents=True)
         self.stack.callback(shutil.rmtree, folder, ignore_errors=True)
         path = folder / "answers.csv"
-        path.write_bytes(predict.to_csv(self.answers, self.run.classes).encode("utf-8", "replace"))
+        path.write_bytes(predict.to_csv(self.as_of_now(), self.run.classes).encode("utf-8", "replace"))
         return path
 
 

@@ -177,13 +177,13 @@ def makes_instant() -> bool:
 
 
 def predictor(run: Run) -> Predictor:
-    """The run's model, kept loaded. Raises RunError."""
+    """The run's model, kept loaded, with the line for strangers as it is now. Raises RunError."""
     run.report()  # says in a sentence if there is none
-    return _predictor(run, (run.path / "report.json").stat().st_mtime_ns, run.keep())
+    return _predictor(run, (run.path / "report.json").stat().st_mtime_ns).keeping(run.keep())
 
 
 @functools.lru_cache(maxsize=2)
-def _predictor(run: Run, _written: int, _keep: float) -> Predictor:
+def _predictor(run: Run, _written: int) -> Predictor:
     from tlapp import predict
 
     return predict.load(run)

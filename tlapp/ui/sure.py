@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from tlapp import evaluate
-from tlapp.runs import KEEP, KEEP_RANGE, Run
-from tlapp.ui import pieces, shelf
+from tlapp.runs import KEEP, KEEP_RANGE, Run, is_unknown
+from tlapp.ui import matrix, pieces, shelf
 from tlapp.ui.frame import QUIET
 
 OLD = "This run was made by an earlier version, which did not measure it. Train again to see it."
@@ -19,10 +19,11 @@ _MEASURED = "how many of the photos of each class would be let in by a model tha
 
 
 class Sure(NamedTuple):
-    """What was laid out, and `show(run)`: values for `parts`, in their order."""
+    """What was laid out; `show(run)`: values for `parts`, in their order; `moved`: the event of a new line."""
 
     parts: list[Any]
     show: Callable[[Run | None], list[Any]]
+    moved: Any
 
 
 def build(pick: gr.Dropdown) -> Sure:
@@ -34,13 +35,18 @@ def build(pick: gr.Dropdown) -> Sure:
         elem_id="keep", buttons=[], info="The others are called none of these, here and by `tlapp predict`.",
     )  # fmt: skip
     cost = gr.HTML(elem_id="keep-cost")
+    tested = gr.HTML(elem_id="keep-tested")
+    test = gr.Button(
+        "See what it does on the test photos", size="sm", visible=False, scale=0, min_width=240, elem_id="test-keep"
+    )
 
     def show(run: Run | None) -> list[Any]:
         if run is None:
-            return ["", gr.Slider(visible=False), ""]
+            return ["", gr.Slider(visible=False), "", "", gr.Button(visible=False)]
         report, percent = run.report(), round(100 * run.keep())
         has = "unknown" in report
-        return [_certainty(report), gr.Slider(value=percent, visible=has), _cost(report, percent) if has else ""]
+        words = [_cost(report, percent), _tested(report, percent)] if has else ["", ""]
+        return [_certainty(report), gr.Slider(value=percent, visible=has), *words, gr.Button(visible=False)]
 
     @pieces.guarded
     def move(name: str | None, percent: float) -> Any:
@@ -48,10 +54,16 @@ def build(pick: gr.Dropdown) -> Sure:
         if run is None:
             return gr.skip()
         run.set_keep(round(percent) / 100)
-        return _cost(run.report(), round(percent))
+        return [_cost(run.report(), round(percent)), "", gr.Button(visible=True)]
 
-    slider.input(move, [pick, slider], cost, **QUIET)
-    return Sure([certainty, slider, cost], show)
+    @pieces.guarded
+    def look(name: str | None, _percent: float) -> Any:
+        run = shelf.run(name)
+        return [_tested(run.report(), round(100 * run.keep())), gr.Button(visible=False)] if run else gr.skip()
+
+    moved = slider.input(move, [pick, slider], [cost, tested, test], js=matrix.UNMARK, **QUIET)
+    test.click(look, [pick, slider], [tested, test], js=matrix.MARK, **QUIET)
+    return Sure([certainty, slider, cost, tested, test], show, moved)
 
 
 def _certainty(report: dict[str, Any]) -> str:
@@ -122,13 +134,13 @@ def _numbers(bins: list[dict[str, Any]]) -> str:
 
 
 def _cost(report: dict[str, Any], percent: int) -> str:
-    """What a line at this part of known photos costs, in sentences."""
+    """What a line at this part of known photos costs, in sentences: on held-out photos, as the choice is made here."""
     found = report["unknown"]
     row = next(row for row in found["costs"] if row["keep"] == percent)
-    away = sum(photo["strangeness"] > percent / 100 for photo in report["photos"])
+    n, kept = found["held_out"], row["kept"]
     sentences = [
-        f"Keeps {percent} % of the photos of your classes (measured on held-out photos: {row['kept']} of "
-        f"{found['held_out']}); of the test photos {away} of {len(report['photos'])} would be turned away."
+        f"Answers about {percent} % of the photos of your classes: of the {n} held out while it learned (validation), "
+        f"{kept} get an answer and {n - kept} would be called none of these."
     ]
     if found["strangers"]:
         share = pieces.percent(row["let_in"] / found["strangers"])
@@ -141,3 +153,10 @@ def _cost(report: dict[str, Any], percent: int) -> str:
             "How many strangers would be let in cannot be measured with two classes; it can from three on."
         )
     return f"<p>{pieces.text(' '.join(sentences))}</p>"
+
+
+def _tested(report: dict[str, Any], percent: int) -> str:
+    """What came of the line on the test photos, in a sentence."""
+    photos = report["photos"]
+    away = sum(bool(is_unknown(photo["strangeness"], percent / 100)) for photo in photos)
+    return f"<p>On the test photos, which have no say in this, it turned away {away} of {len(photos)}.</p>"

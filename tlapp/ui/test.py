@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from tlapp import evaluate, images, jobs
+from tlapp.dataset import Dataset
 from tlapp.errors import RunError, printable
 from tlapp.intake import read_file
 from tlapp.runs import Run
@@ -17,7 +19,7 @@ from tlapp.tasks import Report, Task
 from tlapp.ui import answers, correct, pieces, sheets, shelf, why
 from tlapp.ui.camera import live_view
 from tlapp.ui.drop import PHOTOS, drop_zone
-from tlapp.ui.frame import QUIET, Mine, Tab, Waiting, choices, listed
+from tlapp.ui.frame import QUIET, Mine, Step, Tab, Waiting, choices, listed
 from tlapp.ui.sheets import Sheet
 from tlapp.ui.shelf import Model
 
@@ -54,10 +56,13 @@ def build(mine: Mine, dialog: gr.HTML, anywhere: gr.HTML) -> Tab:
         again = gr.Button("Ask the chosen model", size="sm", visible=False, scale=0, min_width=180, elem_id="ask-again")
     panel = correct.build()
 
-    def outcome(name: str, found: Sheet, dataset: str) -> list[Any]:
+    def drawn(found: Sheet) -> list[Any]:
         several = len(found.answers) > 1
-        csv = gr.DownloadButton(value=str(found.csv()) if several else None, visible=several)
-        return [found.html(), name, csv, "", gr.Button(visible=False), *correct.tally(name, dataset)]
+        return [found.html(), gr.DownloadButton(value=str(found.csv()) if several else None, visible=several)]
+
+    def outcome(name: str, found: Sheet, dataset: str) -> list[Any]:
+        html, csv = drawn(found)
+        return [html, name, csv, "", gr.Button(visible=False), *correct.tally(name, dataset)]
 
     @pieces.guarded
     def refresh(name: str | None, own: str) -> list[Any]:
@@ -108,9 +113,18 @@ def build(mine: Mine, dialog: gr.HTML, anywhere: gr.HTML) -> Tab:
 
     @pieces.guarded
     def from_test_photos(name: str | None, before: str, dataset: str) -> list[Any]:
-        answer = _try_test_photo(shelf.answering(name))
+        run = shelf.answering(name)
+        pick = f"{TEST_PHOTO}{_any_test_photo(run)} {run.id}"
+        answer = _on_test_photo(pick)
         sheets.forget(before)
-        return [answer, "", gr.DownloadButton(visible=False), "", gr.Button(visible=False), *correct.tally("", dataset)]
+        return [
+            answer,
+            pick,
+            gr.DownloadButton(visible=False),
+            "",
+            gr.Button(visible=False),
+            *correct.tally("", dataset),
+        ]
 
     @pieces.guarded
     def model_changed(name: str | None, kept: str) -> list[Any]:
@@ -118,6 +132,14 @@ def build(mine: Mine, dialog: gr.HTML, anywhere: gr.HTML) -> Tab:
         is_old = bool(found and name and found.run.id != name)
         said = f"These answers are run {found.run.id}'s; another model is chosen by now." if found and is_old else ""
         return [name or "", pieces.notice("warn", said), gr.Button(visible=is_old)]
+
+    @pieces.guarded
+    def follow_line(kept: str) -> Any:
+        if kept.startswith(TEST_PHOTO):
+            with contextlib.suppress(RunError):  # the run is gone: its answer stays as it was
+                return [_on_test_photo(kept), gr.skip()]
+        found = sheets.get(kept)
+        return drawn(found) if found and found.is_stale else gr.skip()
 
     @pieces.guarded
     def show_why(kept: str, event: gr.EventData) -> str:
@@ -134,7 +156,8 @@ def build(mine: Mine, dialog: gr.HTML, anywhere: gr.HTML) -> Tab:
     unseen.click(from_test_photos, [pick, sheet, mine.dataset], outputs, queue=False)
     pick.change(model_changed, [pick, sheet], [live, old, again], **QUIET)
     undone = correct.wire(panel, mine, shown, sheet)
-    return Tab(choices(mine, pick, [pick.input], refresh, [pick, unseen, panel.news]), [undone])
+    refreshes = choices(mine, pick, [pick.input], refresh, [pick, unseen, panel.news])
+    return Tab(refreshes, [undone], follow=Step(follow_line, sheet, [shown, download]))
 
 
 def _of_these_photos(chosen: str | None, own: str, dataset: str, report: Report) -> Run:
@@ -165,30 +188,45 @@ def _so_far(task: Task[Any]) -> str:
     return f"Reading the photos{f' · {task.what}' if task.what else ''}"
 
 
-def _try_test_photo(run: Run) -> str:
+def _any_test_photo(run: Run) -> int:
+    return int(random.choice(run.plan.split(_photos_of(run)).test))
+
+
+def _photos_of(run: Run) -> Dataset:
     found = shelf.dataset_of(run)
     if found is None:
         raise RunError("The photos of this run are gone from the workspace. Drop a photo instead.")
-    index = int(random.choice(run.plan.split(found).test))
+    return found
+
+
+def _test_photo(pick: str) -> tuple[Run, Dataset, int]:
+    """The run, its photos, and the number of the one that is named. Raises RunError."""
+    number, _, name = pick.removeprefix(TEST_PHOTO).partition(" ")
+    run = shelf.answering(name)
+    found = _photos_of(run)
+    if not number.isdecimal() or int(number) >= len(found.photos):
+        raise RunError("There is no such answer. Ask again.")
+    return run, found, int(number)
+
+
+def _on_test_photo(pick: str) -> str:
+    """The answer for a test photo, as HTML."""
+    run, found, index = _test_photo(pick)
     photo = found.photos[index]
     answer = shelf.predictor(run).predict(found.pixels(index), photo.name)
     truth = f"A test photo of {found.classes[photo.label]}; it took no part in the training."
-    return answers.one(answer, shelf.data_uri(found.pixels(index)), run.id, truth, why=f"{TEST_PHOTO}{index} {run.id}")
+    return answers.one(answer, shelf.data_uri(found.pixels(index)), run.id, truth, why=pick)
 
 
 def _why(sheet: Sheet | None, pick: str) -> str:
     """The dialog on an answer: of the sheet by its row, or on a test photo by its number and run."""
-    number, _, name = pick.removeprefix(TEST_PHOTO).partition(" ")
-    if not number.isdecimal():
-        raise RunError("There is no such answer. Ask again.")
     if pick.startswith(TEST_PHOTO):
-        run = shelf.answering(name)
-        found = shelf.dataset_of(run)
-        if found is None or int(number) >= len(found.photos):
-            raise RunError("The photos of this run are gone from the workspace. Drop a photo instead.")
-        photo = found.photos[int(number)]
-        return why.dialog(run, found.pixels(int(number)), photo.name, found.classes[photo.label])
-    if sheet is None or int(number) >= len(sheet.answers):
+        run, found, index = _test_photo(pick)
+        photo = found.photos[index]
+        return why.dialog(run, found.pixels(index), photo.name, found.classes[photo.label])
+    if not pick.isdecimal():
+        raise RunError("There is no such answer. Ask again.")
+    if sheet is None or int(pick) >= len(sheet.answers):
         raise RunError(correct.GONE)
-    file = sheet.answers[int(number)].file
+    file = sheet.answers[int(pick)].file
     return why.dialog(sheet.run, images.load(read_file(dict(sheet.files)[file])), file)
