@@ -11,13 +11,16 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import SHARED, SIDES, fill, model_file, quick, until, watch
+from safetensors.torch import save
 
 from tlapp import catalog, dataset, jobs, predict, runs, train, workspace
 from tlapp.errors import DataError, RunError, UserError, WeightsError
 from tlapp.events import EpochFinished, Progress, Queued, Resumed, RunFailed, RunFinished, RunStarted, RunStopped
 from tlapp.plan import AUGMENTATIONS, instant, suggest
 from tlapp.runs import Run
+from tlapp.sitting import _read_state
 
 BUT_TOP = catalog.get(catalog.INCLUDED).block_names[:-1]
 FINE_TUNE = {"frozen": BUT_TOP, "epochs": 4, "batch_size": 4, "dropout": 0.5}
@@ -494,3 +497,11 @@ def test_who_needs_the_processor_alone_waits_for_an_instant_run_but_for_no_other
         with pytest.raises(RunError, match="A run trains at the moment"), jobs.alone(home, lambda: looks.append(1)):
             pass
         jobs.stop(run)
+
+
+def test_a_run_that_an_earlier_version_left_in_the_middle_is_refused_in_a_sentence(own_run):
+    number = torch.tensor(1.0, dtype=torch.float64)
+    own_run.save("best-1", save({"x": number}))
+    own_run.save("last", save({name: number.clone() for name in ("epoch", "best_epoch", "best_loss", "best_accuracy")}))
+    with pytest.raises(RunError, match="begun by an earlier version, which kept too little"):
+        _read_state(own_run)

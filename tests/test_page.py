@@ -430,7 +430,7 @@ def test_trying_sets_ticks_solver_and_rate_of_the_best_and_can_be_cancelled(site
     site.locator("#set-epochs input").wait_for()
     before = settings(site)
     site.locator("#try-them").click()
-    site.locator("#tried", has_text="head alone: 90 % of the validation photos").wait_for()
+    site.locator("#tried", has_text="head alone: 90 % of 60 (80–95 %) validation").wait_for()
     site.locator("#try-cancel").click()
     site.locator("#tried", has_text="Trying was cancelled; nothing has changed.").wait_for()
     site.locator("#try-cancel").wait_for(state="hidden")
@@ -440,9 +440,9 @@ def test_trying_sets_ticks_solver_and_rate_of_the_best_and_can_be_cancelled(site
     site.locator(".tl-trials").wait_for()
     rows = site.locator(".tl-trials tbody tr").all_inner_texts()
     assert [" ".join(row.split()) for row in rows] == [
-        "head alone 90 % (80%–96%) exact 0 s –",
-        "top, head ✓ 95 % (86%–99%) 0.001 12 s 130 MB",
-        "stage6, stage7, top, head 85 % (74%–92%) 0.001 100 s, cut short 2000 MB",
+        "head alone 90 % of 60 (80–95 %) exact 0 s –",
+        "top, head ✓ 95 % of 60 (86–98 %) 0.001 12 s 130 MB",
+        "stage6, stage7, top, head 85 % of 60 (74–92 %) 0.001 100 s, cut short 2000 MB",
     ]
     until(lambda: shown(site) == (["top"], "sgd", "light", "Fine-tune the last block + augmentation"), 30)
     assert site.locator("#set-fine_tune_rate input").input_value() == "0.001"
