@@ -187,7 +187,7 @@ def test_a_wrong_answer_put_right_joins_the_photos_and_the_model_learns_again(si
     site.locator(".tl-answer .tl-right").select_option(label="reds")
     site.locator("#to-add", has_text="new.png is reds").wait_for()
     site.get_by_role("button", name="Add 1 photo and train again").click()
-    site.locator("#added", has_text=re.compile(r"The new model, run 0002-\w+, answers now, [\d.]+ s after")).wait_for()
+    site.locator("#added", has_text=re.compile(r"The new model, run 0002-\w+, is ready, [\d.]+ s after")).wait_for()
     print("\n", site.locator("#added").inner_text())
     made = newest(home)
     (added,) = [p for p in made.photos if p.added]

@@ -163,7 +163,8 @@ def news(own: str) -> str:
         return pieces.notice("info", f"{photos} joined your photos. The instant model learns them now.")
     seconds = (run.path / "report.json").stat().st_mtime - asked
     after = f", {seconds:.1f} s after your click" if 0 < seconds < 3600 else ""
-    return pieces.notice("info", f"{photos} joined your photos. The new model, run {run.id}, answers now{after}.")
+    words = f"{photos} joined your photos. The new model, run {run.id}, is ready{after}: it answers the next photos."
+    return pieces.notice("info", words)
 
 
 def _kept(name: str) -> Sheet:

@@ -15,7 +15,8 @@ from tlapp.ui.frame import QUIET
 OLD = "This run was made by an earlier version, which did not measure it. Train again to see it."
 LEVELS = (0.9, 0.8, 0.7, 0.5)
 SIDE, LEFT, TOP = 240, 64, 12
-_MEASURED = "how many of the photos of each class would be let in by a model that was not told of that class"
+FEW = 40
+"""Held-out photos below which a line between them is rough."""
 
 
 class Sure(NamedTuple):
@@ -90,9 +91,9 @@ def _words(report: dict[str, Any]) -> str:
             )
             break
     sentences.append(
-        f"Over all {pieces.count(len(photos), 'test photo')} its certainty is off by {100 * found['ece']:.1f} points "
-        f"(expected calibration error; {100 * found['ece_before']:.1f} before its scores were scaled, by a temperature "
-        "fitted on held-out photos)."
+        f"Over all {pieces.count(len(photos), 'test photo')}, how sure it says it is and how often it is right differ "
+        f"by {100 * found['ece']:.1f} points (expected calibration error). A temperature, fitted on held-out photos, "
+        f"sees to that: without it they would differ by {100 * found['ece_before']:.1f}."
     )
     return f"<p>{pieces.text(' '.join(sentences))}</p>"
 
@@ -141,12 +142,14 @@ def _cost(report: dict[str, Any], percent: int) -> str:
     sentences = [
         f"Answers about {percent} % of the photos of your classes: of the {n} held out while it learned (validation), "
         f"{kept} get an answer and {n - kept} would be called none of these."
+        + (" With so few, the line is rough." if n < FEW else "")
     ]
     if found["strangers"]:
         share = pieces.percent(row["let_in"] / found["strangers"])
         sentences.append(
             f"Of strangers that look like your photos, {share} would be let in ({row['let_in']} of "
-            f"{found['strangers']}): measured as {_MEASURED}."
+            f"{found['strangers']}): so it went when each class in turn was kept from a model and then shown to it. "
+            "Move the line down to let fewer in."
         )
     else:
         sentences.append(
