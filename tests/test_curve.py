@@ -234,3 +234,7 @@ def test_a_run_of_thousands_of_epochs_is_thinned_and_one_without_epochs_has_no_c
     for line in points(plots(overlay(told(9000, 9000), told(1), ("a", "b")))[0]):
         assert len(line) in (1, 200, 201)
     assert overlay([], told(3), ("a", "b")) == overlay(told(3), [], ("a", "b")) == ""
+
+
+def test_two_heads_fitted_in_one_step_have_no_curves_to_lay_over():
+    assert overlay(told(1), told(1), ("a", "b")) == ""

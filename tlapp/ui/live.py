@@ -18,6 +18,7 @@ from tlapp.runs import Run
 from tlapp.ui import pieces, shelf
 from tlapp.ui.curve import curve
 from tlapp.ui.frame import QUIET, Mine, Step, Tab
+from tlapp.ui.overlay import single
 from tlapp.ui.shelf import Record
 
 SECONDS = 1.0
@@ -127,7 +128,7 @@ def _view(record: Record | None, before: str, queued: str) -> list[Any]:
         return [curve([], 1), "", words, *_nothing_lives()]
     now = f"{record.run.id} {len(record.epochs)} {record.n_epochs} {record.delivered}"
     return [
-        gr.skip() if now == before else curve(record.epochs, record.n_epochs, record.delivered),
+        gr.skip() if now == before else single(record),
         now,
         _about(record) + _status(record) + queued,
         gr.Button(visible=record.live),

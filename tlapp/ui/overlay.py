@@ -1,4 +1,4 @@
-"""Two runs' validation curves in one plot: loss beside accuracy, as the live curve is drawn. Knows no widgets."""
+"""A run's curves, or two runs' validation curves in one plot, as the live curve is drawn. Knows no widgets."""
 
 from __future__ import annotations
 
@@ -8,21 +8,32 @@ from math import ceil
 from tlapp.events import EpochFinished
 from tlapp.figures import VALIDATION
 from tlapp.ui import pieces
-from tlapp.ui.curve import STYLE
+from tlapp.ui.curve import STYLE, curve
 from tlapp.ui.scale import share, ticks_of
+from tlapp.ui.shelf import Record
 
 OTHER = "#7f8ba0"
 """Of the other run; dashed as well."""
 
 
+def single(record: Record) -> str:
+    """The curves of one run as HTML, or why it has none."""
+    is_one_step = len(record.epochs) == 1 and record.run.plan.solver != "sgd"
+    if is_one_step and not record.live:
+        return '<p class="tl-hint">The head was fitted exactly, in one step: there is no curve.</p>'
+    return curve(record.epochs, record.n_epochs, record.delivered)
+
+
 def overlay(epochs: Sequence[EpochFinished], other: Sequence[EpochFinished], names: tuple[str, str]) -> str:
     """Both plots as HTML, the first run's lines whole, the other's dashed, and what the ends are worth in words; ""
-    where a run has no epochs.
+    where a run has no epochs, or both have but one.
     """
     if not epochs or not other:
         return ""
     told = [{e.epoch: e for e in one} for one in (epochs, other)]  # a resumed run may tell one twice
     n = max(max(one) for one in told)
+    if n == 1:
+        return ""
     plots = _plot("Loss", told, names, n, "", lambda e: e.validation_loss)
     plots += _plot("Accuracy", told, names, n, "\u00a0%", lambda e: 100 * e.validation_accuracy)
     ends = "; ".join(f"{name}: {one[max(one)].validation()}" for name, one in zip(names, told, strict=True))

@@ -14,8 +14,8 @@ from tlapp.errors import RunError
 from tlapp.plan import Plan
 from tlapp.runs import Run, is_unknown
 from tlapp.ui import history, matrix, pieces, shelf, sure, why
-from tlapp.ui.curve import curve
 from tlapp.ui.frame import QUIET, Mine, Tab, choices, listed
+from tlapp.ui.overlay import single
 from tlapp.ui.serve import uploads_folder
 from tlapp.ui.shelf import Record
 
@@ -136,15 +136,9 @@ def _rest(run: Run) -> str:
     record = shelf.record(run)
     return (
         matrix.wrong(run)
-        + pieces.section("Curves", _curves(record) + _became(record))
+        + pieces.section("Curves", single(record) + _became(record))
         + pieces.section("Settings", _settings(run.plan, run.header()["source"]))
     )
-
-
-def _curves(record: Record) -> str:
-    if not record.has_curve:
-        return '<p class="tl-hint">The head was fitted exactly, in one step: there is no curve.</p>'
-    return curve(record.epochs, record.n_epochs, record.delivered)
 
 
 def _became(record: Record) -> str:

@@ -260,11 +260,6 @@ class Record:
         return next((e for e in reversed(self.epochs) if e.epoch == self.epochs[-1].best_epoch), None)
 
     @property
-    def has_curve(self) -> bool:
-        """Whether there is more to draw than the one point of a head that was fitted exactly."""
-        return len(self.epochs) > 1 or self.run.plan.solver == "sgd"
-
-    @property
     def delivered(self) -> int:
         """The epoch whose weights the finished run delivers; 0 before its end."""
         return self.end.best_epoch if isinstance(self.end, RunFinished) else 0
