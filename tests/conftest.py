@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from tlapp import catalog, dataset, jobs
+from tlapp import catalog, dataset, features, jobs, speed, train
 from tlapp.catalog import INCLUDED
 from tlapp.dataset import Dataset
 from tlapp.events import Event
@@ -133,10 +134,23 @@ def shrink_pictures(patch: pytest.MonkeyPatch) -> None:
         patch.setitem(catalog.BACKBONES, name, replace(entry, resize=64, crop=56, blocks=blocks))
 
 
+@pytest.fixture(scope="session")
+def timed(tmp_path_factory):
+    """The note that a workspace keeps of the trial that finds the quickest way to run the included backbone."""
+    home = tmp_path_factory.mktemp("timed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TLAPP_HOME", str(home))
+        shrink_pictures(patch)
+        speed.quickest(catalog.get(INCLUDED), torch.device("cpu"))
+    return home / "quickest.json"
+
+
 @pytest.fixture
-def small_pictures(monkeypatch):
-    """For tests of what does not depend on the pictures' size."""
+def small_pictures(monkeypatch, home, timed):
+    """For tests of what does not depend on the pictures' size, in a workspace that knows how they run quickest."""
     shrink_pictures(monkeypatch)
+    home.mkdir(exist_ok=True)
+    shutil.copy(timed, home)
 
 
 @dataclass(frozen=True)
@@ -195,7 +209,7 @@ def seal(data: Dataset, plan: Plan) -> Sealed:
 
 CHROMIUM_FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--process-per-site",
     "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
 ]  # fmt: skip
 
@@ -254,8 +268,6 @@ def stop_at(monkeypatch):
 
     All photos are cached in one batch. What comes before, the instant model to compare with, does not count.
     """
-    from tlapp import features, train
-
     monkeypatch.setattr(features, "FORWARD_BATCH", 16)
     train_model, looks = train.train, itertools.count(1)
 

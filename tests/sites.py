@@ -27,12 +27,13 @@ def served(tmp_path_factory, browser):
 
 @pytest.fixture(scope="module")
 def window(served, browser):
-    """One browser profile, so that the page's scripts are read once, and what it did that it must not."""
+    """One browser profile and what it did that it must not; a page that stays keeps the scripts read for the next."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, service_workers="block")
     context.set_default_timeout(60_000)
     wrong = []
     context.on("request", lambda request: is_local(request.url) or wrong.append(request.url))
     context.on("weberror", lambda error: wrong.append(str(error.error)))
+    context.new_page().goto(served.url + "config")
     yield context, wrong
     context.close()
 
@@ -46,7 +47,7 @@ def visit(window, served):
     origin = {"origin": served.url.rstrip("/"), "storageTypes": "local_storage,cookies,indexeddb"}
     context.new_cdp_session(page).send("Storage.clearDataForOrigin", origin)
     yield page
-    for one in context.pages:
+    for one in context.pages[1:]:
         one.close()
     context.clear_permissions()
     said = wrong.copy()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -208,13 +209,19 @@ def test_a_full_disk_is_told_and_leaves_no_upload_behind(sent, target, uploads, 
 
 @dataclass
 class Server:
-    """A page with nothing but the zone; uploads pass, are held back or refused as the test says."""
+    """What one test asks of the served zone: uploads pass, are held back or refused as the test says."""
 
-    url: str = ""
+    folder: Path
+    uploads: Path
     arrived: list[tuple[Path, list[Skipped]]] = field(default_factory=list)
     seen: int = 0
     free: int = 10**9
     status: int = 0
+
+    def receive(self, value: Any) -> None:
+        folder = self.folder / f"arrived{len(self.arrived)}"
+        folder.mkdir()
+        self.arrived.append(drop.gather(value, folder, self.uploads))
 
     def tree(self) -> dict[str, bytes]:
         """What the one upload brought."""
@@ -222,56 +229,68 @@ class Server:
         return tree(source) if source.is_dir() else {source.name: source.read_bytes()}
 
 
+@dataclass
+class Site:
+    """A page with nothing but the zone, for all tests of it, and the server that the running test has to do with."""
+
+    uploads: Path
+    url: str = ""
+    server: Server | None = None
+
+
 class Gate:
     """Stands before the upload route: the first `free` requests pass, later ones wait until there are more."""
 
-    def __init__(self, app: Any, server: Server):
-        self.app, self.server = app, server
+    def __init__(self, app: Any, site: Site):
+        self.app, self.site = app, site
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["path"].endswith("/upload"):
-            self.server.seen += 1
-            place = self.server.seen
-            while place > self.server.free:
+            server = self.site.server
+            server.seen += 1
+            place = server.seen
+            while place > server.free:
                 await asyncio.sleep(0.01)
-            if self.server.status:
+            if server.status:
                 while (await receive()).get("more_body"):
                     pass
-                await send({"type": "http.response.start", "status": self.server.status, "headers": []})
+                await send({"type": "http.response.start", "status": server.status, "headers": []})
                 await send({"type": "http.response.body"})
                 return
         await self.app(scope, receive, send)
 
 
-@pytest.fixture
-def server(tmp_path, uploads, monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    server = Server()
-
-    def receive(value: Any) -> str:
-        folder = tmp_path / f"arrived{len(server.arrived)}"
-        folder.mkdir()
-        server.arrived.append(drop.gather(value, folder, drop.uploads_folder()))
-        return "arrived"
-
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    site = Site(tmp_path_factory.mktemp("uploads"))
     with gr.Blocks(analytics_enabled=False) as page:
         zone = drop.drop_zone("zone")
-        zone.upload(receive, zone, gr.Textbox(elem_id="out"))
-    middleware = [Middleware(Gate, server=server)]
-    _, server.url, _ = page.launch(
-        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", max_file_size="300mb",
-        app_kwargs={"middleware": middleware},
-    )  # fmt: skip
-    yield server
-    server.free = 10**9
-    page.close(verbose=False)
+        zone.upload(lambda value: site.server.receive(value) or "arrived", zone, gr.Textbox(elem_id="out"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        patch.setenv("GRADIO_TEMP_DIR", str(site.uploads))
+        _, site.url, _ = page.launch(
+            prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", max_file_size="30mb",
+            app_kwargs={"middleware": [Middleware(Gate, site=site)]},
+        )  # fmt: skip
+        yield site
+        page.close(verbose=False)
 
 
 @pytest.fixture
-def zone(server, page):
-    page.goto(server.url)
-    page.locator("#zone .tl-drop[data-state=ready]").wait_for()
-    return page.locator("#zone")
+def server(served, tmp_path):
+    served.server = Server(tmp_path, served.uploads)
+    yield served.server
+    served.server.free = 10**9
+    for entry in served.uploads.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+@pytest.fixture
+def zone(served, server, visit):
+    visit.goto(served.url)
+    visit.locator("#zone .tl-drop[data-state=ready]").wait_for()
+    return visit.locator("#zone")
 
 
 def choose(zone: Any, path: Path) -> None:
@@ -293,13 +312,13 @@ def test_a_dropped_folder_keeps_its_sub_folders(zone, server, make_folder):
     assert server.tree() == {f"my photos/{name}": content for name, content in tree(folder).items()}
 
 
-def test_a_chosen_folder_keeps_its_sub_folders_and_can_be_chosen_again(zone, server, make_folder, uploads):
+def test_a_chosen_folder_keeps_its_sub_folders_and_can_be_chosen_again(zone, server, make_folder):
     folder = make_folder({"bees": 2, "ants": 2}, "my photos")
     for turn in (1, 2):
         choose(zone, folder)
         until(lambda turn=turn: len(server.arrived) == turn)
     assert tree(server.arrived[1][0]) == {f"my photos/{name}": content for name, content in tree(folder).items()}
-    assert not list(uploads.iterdir())
+    assert not list(server.uploads.iterdir())
 
 
 def test_several_class_folders_and_loose_photos_at_once(zone, server, make_folder, tmp_path):
@@ -383,7 +402,7 @@ def many(folder: Path, n: int) -> Path:
     return folder
 
 
-def test_cancel_ends_the_upload_and_keeps_nothing(zone, server, tmp_path, uploads):
+def test_cancel_ends_the_upload_and_keeps_nothing(zone, server, tmp_path):
     folder = many(tmp_path / "photos", 250)
     server.free = 1
     choose(zone, folder)
@@ -393,7 +412,7 @@ def test_cancel_ends_the_upload_and_keeps_nothing(zone, server, tmp_path, upload
     zone.get_by_role("button", name="Cancel").click()
     said(zone, "Cancelled. Nothing was kept.")
     server.free = 10**9
-    until(lambda: not any(files for _, _, files in os.walk(uploads)))
+    until(lambda: not any(files for _, _, files in os.walk(server.uploads)))
     assert not server.arrived
     choose(zone, folder)
     said(zone, "250 files uploaded.")
@@ -423,7 +442,7 @@ def test_a_lost_connection_shows_a_sentence(zone, server, tmp_path):
 
 def test_a_zip_beyond_the_servers_limit_is_told(zone, server, tmp_path):
     with open(tmp_path / "big.zip", "wb") as file:
-        file.truncate(400 * 2**20)
+        file.truncate(40 * 2**20)
     choose(zone, tmp_path / "big.zip")
     said(zone, "big.zip is larger than the app accepts")
     assert not server.arrived

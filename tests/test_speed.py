@@ -36,8 +36,9 @@ def pictures(n=2):
 
 
 @pytest.fixture
-def untried():
-    """No way was tried in this process."""
+def untried(home, small_pictures):
+    """No way was tried in this process or noted in this workspace."""
+    (home / "quickest.json").unlink()
     speed._times.cache_clear()
     yield
     speed._times.cache_clear()
@@ -121,7 +122,7 @@ def test_the_order_in_memory_changes_nothing_but_the_last_digits():
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
-def test_the_precision_that_is_wanted_is_obeyed_and_none_is_tried(name, home, monkeypatch):
+def test_the_precision_that_is_wanted_is_obeyed_and_none_is_tried(name, home, untried, monkeypatch):
     monkeypatch.setattr(speed, "_try_ways", None)
     for device in (CPU, CUDA):
         assert speed.quickest(catalog.get("resnet18"), device, name) == Way(getattr(torch, name))
