@@ -5,6 +5,9 @@ import re
 from conftest import drop_on, photo
 from sites import tab
 
+from tlapp import dataset
+from tlapp.ui import why
+
 
 def results(site):
     tab(site, "3 Results")
@@ -65,3 +68,13 @@ def test_an_answer_in_the_test_tab_says_why(own_run, site, tmp_path):
     site.locator(".tl-answers", has_text="b.png").wait_for()
     site.locator(".tl-photo-why").nth(1).click()
     site.locator("#why dialog[open]", has_text="b.png").wait_for()
+
+
+def test_validation_photos_are_not_shown_as_learned_from_where_they_only_judged(own_run, small_pictures):
+    found, split = dataset.load(own_run.dataset_folder), own_run.plan.split(dataset.load(own_run.dataset_folder))
+    assert own_run.plan.solver == "sgd"
+    photo = found.photos[int(split.validation[0])]
+    html = why.dialog(own_run, found.pixels(int(split.validation[0])), photo.name, found.classes[photo.label])
+    shown = set(re.findall('alt="\\w+: (.*?)"', html.split("tl-near")[1]))
+    assert shown
+    assert shown <= {found.photos[int(i)].name for i in split.train}

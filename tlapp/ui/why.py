@@ -71,9 +71,13 @@ def _nearest(run: Run, predictor: Predictor, pixels: np.ndarray) -> str:
     found = shelf.dataset_of(run)
     if predictor.learned is None or found is None:
         return ""
-    indices, distances = predictor.learned.nearest(predictor.outputs([pixels])[0].numpy(), NEAREST)
+    judged_on: set[int] = set()  # of an exact head, these are learned from too
+    if run.plan.solver == "sgd" or run.report().get("fine_tuned"):
+        judged_on = set(run.plan.split(found).validation.tolist())
+    near = predictor.learned.nearest(predictor.outputs([pixels])[0].numpy(), NEAREST + len(judged_on))
+    pairs = zip(*(part[0].tolist() for part in near), strict=True)
     cards = ""
-    for index, distance in zip(indices[0].tolist(), distances[0].tolist(), strict=True):
+    for index, distance in [pair for pair in pairs if pair[0] not in judged_on][:NEAREST]:
         photo = found.photos[index]
         name = found.classes[photo.label]
         caption = f"<b>{pieces.text(name)}</b><br>distance {max(0.0, distance):.2f}"
