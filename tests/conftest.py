@@ -217,7 +217,7 @@ CHROMIUM_FLAGS = [
 @pytest.fixture(scope="session")
 def browser():
     """A headless Chromium for all tests; `TLAPP_TEST_BROWSER=required` makes its absence a failure."""
-    chromium = shutil.which("chromium")
+    chromium = shutil.which("chromium-headless-shell") or shutil.which("chromium")
     if not chromium or not importlib.util.find_spec("playwright"):
         absent = pytest.fail if os.environ.get("TLAPP_TEST_BROWSER") == "required" else pytest.skip
         absent("needs Chromium (the Debian package `chromium`) and Playwright (`pip install playwright`)")

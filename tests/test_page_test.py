@@ -223,7 +223,7 @@ def test_a_pick_taken_back_is_not_added(site, instant, tmp_path):
     site.locator("#photos input.files").set_input_files(photo(tmp_path / "new.png", COLOURS["blues"], 700))
     site.locator(".tl-answer .tl-right").select_option(label="reds")
     site.locator("#add-photos").wait_for()
-    site.locator(".tl-answer .tl-right").select_option(label="as answered")
+    site.locator(".tl-answer .tl-right").select_option(label="as it is")
     site.locator("#add-photos").wait_for(state="hidden")
 
 
