@@ -5,6 +5,7 @@ import base64
 import pytest
 from conftest import COLOURS, photo
 
+from tlapp.dataset import Skipped
 from tlapp.errors import DataError
 from tlapp.ui import answers, camera, sheets
 
@@ -68,3 +69,13 @@ def test_many_failures_are_folded():
     folded = answers.failures(["<b> is bad."] * 4)
     assert "4 files could not be read" in folded
     assert "<b>" not in folded
+
+
+def test_a_second_file_of_one_name_is_refused_beside_the_answer_to_the_first(own_run, small_pictures, tmp_path):
+    path = photo(tmp_path / "a.png", COLOURS["reds"], 1)
+    sheet = sheets.Sheet(own_run, [("a.png", path)], [Skipped("a.png", "has the path of another file of this upload")])
+    sheet.ask(lambda done, total, what="": None)
+    html = sheet.html()
+    assert "a.png has the path of another file of this upload." in html
+    assert "tl-answer" in html
+    assert len(sheet.csv().read_text().splitlines()) == 3

@@ -25,9 +25,9 @@ from sites import (
 )
 
 from tlapp import catalog, dataset, demo, runs, tune, workspace
-from tlapp.plan import Augmentation
+from tlapp.plan import Augmentation, suggest
 from tlapp.tune import Trial
-from tlapp.ui.views import Shown, grid
+from tlapp.ui.views import Shown, grid, offered
 
 
 def test_from_the_demo_set_to_a_tested_photo_by_mouse_alone(site, home):
@@ -248,8 +248,9 @@ def views(page):
 def expected_views(home, degrees, framing="crop"):
     """What the preview must show at this rotation, made by the library."""
     data = dataset.load(next(path for path in (home / "datasets").iterdir() if path.is_dir()))
-    entry = catalog.get(catalog.INCLUDED)
-    return re.findall('src="([^"]+)"', grid(data, Shown(data.id, 0, 0, Augmentation(rotation=degrees), entry, framing)))
+    entry, first = catalog.get(catalog.INCLUDED), offered(data, suggest(data))[0]
+    shown = Shown(data.id, first, 0, Augmentation(rotation=degrees), entry, framing)
+    return re.findall('src="([^"]+)"', grid(data, shown))
 
 
 def test_the_preview_follows_a_slider_by_mouse_and_keyboard_to_its_last_value(site, folder, home):

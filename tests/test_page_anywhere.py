@@ -1,6 +1,7 @@
 """A new photo is answered wherever it is dropped, by the model of the photos that are loaded."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 from conftest import COLOURS, drop_on, fill, photo, until
@@ -8,6 +9,8 @@ from sites import choice, load_path, own_runs, tab, the_instant
 
 from tlapp import jobs, runs
 from tlapp.errors import RunError
+from tlapp.tasks import Cancelled
+from tlapp.ui import shelf, test
 
 ANSWER = "#answers .tl-label"
 
@@ -98,3 +101,19 @@ def test_a_photo_whose_model_cannot_be_made_is_answered_by_a_sentence(site, fold
     said = site.locator("#looking-progress .tl-error")
     said.wait_for()
     assert re.search("There is no model of these photos yet", said.inner_text())
+
+
+def test_cancel_ends_the_wait_for_an_instant_model(monkeypatch):
+    run = SimpleNamespace(plan=SimpleNamespace(is_instant=True), has_model=lambda: False, is_live=lambda: True)
+    monkeypatch.setattr(shelf, "dataset", lambda name: None)
+    monkeypatch.setattr(shelf, "run", lambda name: run if name else None)
+    asked = []
+
+    def report(done, total, what):
+        asked.append(what)
+        if len(asked) == 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        test._of_these_photos(None, "own", "", report)
+    assert asked == ["the instant model is being made"] * 3

@@ -1,6 +1,7 @@
 """The preview's views, and the marks on those that the instant model takes for another class."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from sites import choice, load, the_instant
 
 from tlapp import catalog, dataset, images, predict
 from tlapp.augment import Views, view_seed
-from tlapp.plan import AUGMENTATIONS
+from tlapp.plan import AUGMENTATIONS, suggest
 from tlapp.ui import shelf, views
 from tlapp.ui.views import Shown
 
@@ -26,6 +27,15 @@ def shown(found, draw=0, photo=0):
 def own(own_run):
     """A run with a model and its photos, in the test's workspace."""
     return own_run, dataset.load(own_run.dataset_folder)
+
+
+def test_no_test_photo_is_offered_as_the_split_is_set(own):
+    _, found = own
+    for seed in range(3):
+        chosen = replace(suggest(found), split_seed=seed)
+        test = set(chosen.split(found).test.tolist())
+        assert test
+        assert set(views.offered(found, chosen)) == set(range(len(found.photos))) - test
 
 
 def answers_with(monkeypatch, run, names):
@@ -68,10 +78,9 @@ def test_the_model_is_shown_the_views_that_training_would_draw(monkeypatch, own,
     answers_with(monkeypatch, run, None)
     monkeypatch.setattr(predict.Predictor, "name_views", lambda self, drawn: seen.extend(drawn) or ["reds"] * 8)
     views.marks(found, shown(found, draw=3))
-    index = next(i for i, entry in enumerate(found.photos) if entry.side != "test")
-    pixels, made = found.pixels(index), Views(AUGMENTATIONS["strong"], ENTRY)
+    pixels, made = found.pixels(0), Views(AUGMENTATIONS["strong"], ENTRY)
     assert torch.equal(seen[0], made.plain(pixels))
-    assert torch.equal(seen[4], made.draw(pixels, view_seed(3, found.photos[index].sha256, 3)))
+    assert torch.equal(seen[4], made.draw(pixels, view_seed(3, found.photos[0].sha256, 3)))
 
 
 def test_a_class_name_is_shown_literally_in_a_mark(monkeypatch, own, small_pictures):
@@ -82,7 +91,7 @@ def test_a_class_name_is_shown_literally_in_a_mark(monkeypatch, own, small_pictu
 
 @pytest.fixture
 def halves(tmp_path):
-    """Photos of two colours; the first of the blues is red on its other half."""
+    """Photos of two colours; the first of the blues, which no test photo is, is red on its other half."""
     folder = fill(tmp_path / "photos", {"reds": 8, "blues": 8})
     first = min((folder / "blues").iterdir())
     red, blue = (images.load(photo(tmp_path / f"{c}.png", rgb, 90).read_bytes()) for c, rgb in

@@ -243,7 +243,7 @@ zone.addEventListener('drop', (event) => carriesFiles(event) && takeDropped(even
 if (props.anywhere) {
   // Beside all zones; a folder, or a zip, has no type of a picture.
   const arePhotos = ({ target, dataTransfer }) =>
-    zone.isConnected && !target.closest?.('.tl-drop') && dataTransfer?.types.includes('Files') &&
+    zone.checkVisibility() && !target.closest?.('.tl-drop') && dataTransfer?.types.includes('Files') &&
     [...dataTransfer.items].every((item) => item.type.startsWith('image/'));
   document.addEventListener('dragover', (event) => {
     if (!arePhotos(event)) return;

@@ -126,7 +126,7 @@ def _view(record: Record | None, before: str, queued: str) -> list[Any]:
     if record is None:
         words = pieces.notice("info", "No run yet. Press Train, and its curves appear here.")
         return [curve([], 1), "", words, *_nothing_lives()]
-    now = f"{record.run.id} {len(record.epochs)} {record.n_epochs} {record.delivered}"
+    now = f"{record.run.id} {len(record.epochs)} {record.n_epochs} {record.delivered} {record.live}"
     return [
         gr.skip() if now == before else single(record),
         now,

@@ -77,14 +77,18 @@ class Sheet:
 
     def as_of_now(self) -> list[Prediction | Unreadable]:
         """The answers, with the line for strangers as it is now."""
+        from tlapp.predict import Prediction
+
         kept = self.run.keep()
-        return [a.keeping(kept) if a.file in self.pictures else a for a in self.answers]  # type: ignore[union-attr]
+        return [a.keeping(kept) if isinstance(a, Prediction) else a for a in self.answers]
 
     def html(self) -> str:
         """The answers, and why some files have none."""
+        from tlapp.predict import Prediction
+
         self.kept, told = self.run.keep(), self.as_of_now()
-        good: list[Any] = [(i, a, self.pictures[a.file]) for i, a in enumerate(told) if a.file in self.pictures]
-        bad = [f"{a.file} {a.reason}." for a in told if a.file not in self.pictures]  # type: ignore[union-attr]
+        good = [(i, a, self.pictures[a.file]) for i, a in enumerate(told) if isinstance(a, Prediction)]
+        bad = [f"{a.file} {a.reason}." for a in told if not isinstance(a, Prediction)]
         shown, classes = answers.failures(bad), self.run.classes
         if len(good) == 1 and len(self.files) == 1:
             number, answer, source = good[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -169,8 +170,9 @@ def _of_these_photos(chosen: str | None, own: str, dataset: str, report: Report)
         return one
     run = shelf.run(own)
     if run and run.plan.is_instant and not run.has_model():
-        for _ in jobs.follow(run):
+        while run.is_live():
             report(0, 0, "the instant model is being made")
+            time.sleep(jobs.POLL_SECONDS)
     model = shelf.model(own)
     if model is None or (these and shelf.photos_of(model.run) != these):
         raise RunError("There is no model of these photos yet. Train one, or choose one in 4 Test.")

@@ -64,12 +64,22 @@ def build(mine: Mine, data: Tab) -> Tab:
     inputs = {mine.dataset, p.photo, p.draw, *fields.values()}
     suited = gr.State(None)  # the photos that the settings suit
 
-    def shown(values: dict[Any, Any]) -> tuple[Dataset | None, views.Shown]:
-        entry, framing = catalog.get(values[p.backbone]), values[p.numbers["framing"]]
-        augmentation, dataset = form.read_augmentation(values, p.sliders), values[mine.dataset]
-        return shelf.dataset(dataset), views.Shown(
-            dataset, values[p.photo], values[p.draw], augmentation, entry, framing
+    def shown(values: dict[Any, Any]) -> tuple[Dataset | None, views.Shown, str]:
+        """The photos, what the preview shows of them, and which of those that are offered this is, in words."""
+        found, index, place = shelf.dataset(values[mine.dataset]), 0, ""
+        if found:
+            try:
+                chosen = form.read_plan(values, fields)
+            except PlanError:  # which is said beside the Train button
+                chosen = plan.suggest(found)
+            some = views.offered(found, chosen)
+            n = values[p.photo] % len(some)
+            index, place = some[n], f"photo {n + 1:,} of {len(some):,}"
+        augmentation, entry = form.read_augmentation(values, p.sliders), catalog.get(values[p.backbone])
+        look = views.Shown(
+            values[mine.dataset], index, values[p.draw], augmentation, entry, values[p.numbers["framing"]]
         )
+        return found, look, place
 
     @pieces.guarded
     def show(values: dict[Any, Any]) -> str:
@@ -77,7 +87,8 @@ def build(mine: Mine, data: Tab) -> Tab:
 
     @pieces.guarded
     def mark(values: dict[Any, Any]) -> str:
-        return views.marks(*shown(values))
+        found, look, _ = shown(values)
+        return views.marks(found, look)
 
     @pieces.guarded
     def tell(values: dict[Any, Any]) -> tuple[Any, ...]:
@@ -97,8 +108,14 @@ def build(mine: Mine, data: Tab) -> Tab:
         found = shelf.dataset(values[mine.dataset])
         if found is None:
             raise DataError("There are no photos yet. Load them in the Data tab.")
-        is_set = values.get(suited, found.id) == found.id
-        return jobs.start(found, form.read_plan(values, fields) if is_set else plan.suggest(found)).id
+        return jobs.start(found, form.read_plan(values, fields)).id
+
+    @pieces.guarded
+    def start_at_once(values: dict[Any, Any]) -> str:
+        """As `start`; with the suggested settings while those of photos just loaded are not in the widgets yet."""
+        found, before = shelf.dataset(values[mine.dataset]), shelf.dataset(values[suited])
+        is_set = found and before and (found.original or found.id) == (before.original or before.id)
+        return start(values) if is_set or found is None else jobs.start(found, plan.suggest(found)).id
 
     shows, tells = Step(show, inputs, p.views), Step(tell, inputs, p.told)
     marks = Step(mark, inputs, p.marks)
@@ -138,7 +155,9 @@ def build(mine: Mine, data: Tab) -> Tab:
     tells.after(names_preset.after(tries.wire(p.tries, inputs, read, fills)))
     started = [p.go.click(start, inputs, mine.run, queue=False, show_progress="hidden")]
     if data.start:
-        started.append(data.start.click(start, inputs | {suited}, mine.run, queue=False, show_progress="hidden"))
+        started.append(
+            data.start.click(start_at_once, inputs | {suited}, mine.run, queue=False, show_progress="hidden")
+        )
 
     filled = [p.preset, p.photo, *p.suggested, p.recalled, p.tries.said, *p.told, suited]
 

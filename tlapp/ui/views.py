@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from tlapp import plan
 from tlapp.catalog import Backbone
 from tlapp.dataset import Dataset
-from tlapp.plan import Augmentation
+from tlapp.errors import DataError
+from tlapp.plan import Augmentation, Plan
 from tlapp.ui import pieces, shelf
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ N_VIEWS = 8
 
 @dataclass(frozen=True)
 class Shown:
-    """What the preview shows of a dataset: a photo by its number among those not held back, and how it is drawn."""
+    """What the preview shows of a dataset: one photo, by its number there, and how it is drawn."""
 
     dataset: str
-    photo: int
+    index: int
     draw: int
     augmentation: Augmentation
     backbone: Backbone
@@ -41,13 +42,24 @@ class Shown:
         return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
 
-def grid(found: Dataset | None, shown: Shown) -> str:
-    """HTML of a 4 × 2 grid: the photo as the network sees it plainly, then random views, as in training."""
+def offered(found: Dataset, chosen: Plan) -> list[int]:
+    """The photos to choose from: all that the plan does not hold back as test photos."""
+    try:
+        held_back = set(chosen.split(found).test.tolist())
+    except DataError:  # which is said beside the Train button
+        held_back = {i for i, photo in enumerate(found.photos) if photo.side == "test"}
+    return [i for i in range(len(found.photos)) if i not in held_back]
+
+
+def grid(found: Dataset | None, shown: Shown, place: str = "") -> str:
+    """HTML of a 4 × 2 grid: the photo as the network sees it plainly, then random views, as in training.
+
+    `place`: which of the photos that are offered it is, in words.
+    """
     if found is None:
         empty = '<div class="tl-photo tl-blank"></div>' * N_VIEWS
         return f'<div class="tl-views">{empty}</div><p class="tl-hint">Views of your photos appear here.</p>'
-    place, n_photos, index = _photo(found, shown)
-    entry = found.photos[index]
+    entry = found.photos[shown.index]
     name = found.classes[entry.label]
     figures = [
         pieces.picture(
@@ -57,7 +69,7 @@ def grid(found: Dataset | None, shown: Shown) -> str:
         )
         for n, tensor in enumerate(_drawn(shown))
     ]
-    hint = f"{pieces.text(entry.name)} · {pieces.text(name)} · photo {place + 1} of {n_photos}"
+    hint = " · ".join(pieces.text(part) for part in (entry.name, name, place) if part)
     return f'<div class="tl-views" data-of="{shown.key}">{"".join(figures)}</div><p class="tl-hint">{hint}</p>'
 
 
@@ -101,15 +113,7 @@ def _drawn(shown: Shown) -> list[torch.Tensor]:
 
     found = shelf.dataset(shown.dataset)
     assert found is not None
-    _, _, index = _photo(found, shown)
-    pixels, sha256 = found.pixels(index), found.photos[index].sha256
+    pixels, sha256 = found.pixels(shown.index), found.photos[shown.index].sha256
     made = Views(shown.augmentation, shown.backbone, shown.framing)
     random = [made.draw(pixels, view_seed(shown.draw, sha256, n)) for n in range(N_VIEWS - 1)]
     return [made.plain(pixels), *random]
-
-
-def _photo(found: Dataset, shown: Shown) -> tuple[int, int, int]:
-    """The photo's place among those not held back, how many these are, and its place among all."""
-    offered = [i for i, entry in enumerate(found.photos) if entry.side != "test"]
-    place = shown.photo % len(offered)
-    return place, len(offered), offered[place]
