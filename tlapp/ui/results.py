@@ -40,17 +40,21 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
         )
         files = [gr.DownloadButton(label, size="sm", visible=False, min_width=120) for label in FILES]
     every = history.build(pick)
-    shown = [score, counts, cell, details, *certain.parts, rest, make, *files]
+    now = gr.State("")  # the run that is shown
+    shown = [score, counts, cell, details, *certain.parts, rest, make, *files, now]
 
     @pieces.guarded
     def show(name: str | None) -> list[Any]:
         run, hidden = shelf.run(name), [gr.DownloadButton(visible=False)] * len(files)
         if run is None:
-            return [NOTHING, "", "", "", *certain.show(None), "", gr.Button(visible=False), *hidden]
+            return [NOTHING, "", "", "", *certain.show(None), "", gr.Button(visible=False), *hidden, ""]
         matrix_and_cell = [matrix.confusion(run.report()), ""]
         by_class = pieces.section("Class by class", _per_class(run.report(), list(run.classes)))
         parts = [_score(run), *matrix_and_cell, by_class, *certain.show(run), _rest(run)]
-        return [*parts, gr.Button(visible=True), *hidden]
+        return [*parts, gr.Button(visible=True), *hidden, run.id]
+
+    def show_picked(name: str | None, before: str) -> Any:
+        return gr.skip() if name == before else show(name)  # Gradio tells of a choice twice
 
     @pieces.guarded
     def show_cell(name: str | None, event: gr.EventData) -> str:
@@ -81,7 +85,8 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
         run = shelf.run(name)
         return name if run and run.has_model() else gr.skip()
 
-    every.refresh.after(pick.input(show, pick, shown, **QUIET))
+    pick.input(show_picked, [pick, now], shown, **QUIET)
+    now.change(every.refresh.function, every.refresh.inputs, every.refresh.outputs, **QUIET)
     counts.select(show_cell, pick, cell, **QUIET).then(None, js=TO_CELL)
     for photos in (cell, rest):
         why.open_after(photos.select(show_why, pick, dialog, **QUIET))
