@@ -298,3 +298,23 @@ def test_retraining_runs_the_network_over_the_new_photos_alone(data, new, small_
     print(f"retrained in {time.monotonic() - started:.2f} s")
     assert seen == [1]
     assert seal(joined, run.plan).sealed.isdisjoint({20})
+
+
+def test_a_copy_of_an_earlier_version_serves_at_every_moment_of_its_repair(data, new, tmp_path, monkeypatch):
+    grown = additions.add(data, [new]).dataset
+    pixels, whole, behind = grown.pixels(20), grown.folder / "photos.bin", grown.folder / "added.bin"
+    both = whole.read_bytes() + behind.read_bytes()
+    whole.unlink()
+    behind.unlink()
+    whole.write_bytes(both)  # as it was once kept: all photos in one file
+    replace, seen = os.replace, []
+
+    def replaced(*paths):
+        replace(*paths)
+        seen.append(np.array_equal(dataset.load(grown.folder).pixels(20), pixels))
+
+    monkeypatch.setattr(os, "replace", replaced)
+    assert additions.add(data, [new]).dataset == grown
+    assert len(seen) >= 3
+    assert all(seen)
+    assert len(whole.read_bytes()) < len(both)
