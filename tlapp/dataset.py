@@ -117,7 +117,7 @@ def _ingest(
         out.flush()
         os.fsync(out.fileno())
     found, disputed = without_copies(found, skipped, notes)
-    return finish(found, disputed, skipped, notes, shown_as or source, incoming, all_test)
+    return finish(found, disputed, skipped, notes, shown_as or os.path.abspath(source), incoming, all_test)
 
 
 @dataclass(frozen=True)
