@@ -27,6 +27,11 @@ def new(tmp_path):
     return Addition("new.png", photo(tmp_path / "new.png", COLOURS["reds"], 500), "reds")
 
 
+def again(tmp_path):
+    """What follows when the folder is read again."""
+    return additions.as_noted(dataset.scan(tmp_path / "photos")).dataset
+
+
 def test_a_photo_joins_as_a_training_photo_and_the_others_stay_where_they_were(data, new):
     joined = additions.add(data, [new])
     (added,) = joined.photos
@@ -166,20 +171,16 @@ def test_what_was_added_holds_when_the_same_folder_is_read_again_with_more_photo
 
 
 def test_what_was_taken_out_or_undone_stays_out_when_the_folder_is_read_again(data, new, tmp_path):
-    def again():
-        return additions.as_noted(dataset.scan(tmp_path / "photos")).dataset
-
     grown = additions.add(data, [new])
     out = additions.take_back(grown.dataset, grown.photos)
-    assert again() == out
+    assert again(tmp_path) == out
     assert additions.added(grown.dataset, out) == ((), grown.photos)
     back = additions.put_back(out, grown.photos)
-    assert back == again() == grown.dataset
+    assert back == again(tmp_path) == grown.dataset
     assert additions.added(back, back) == (grown.photos, ())
-    additions.undo(data)
-    assert again() == data
+    assert additions.undo(data, grown.dataset, grown.photos) == again(tmp_path) == data
     additions.add(data, [new])
-    assert again() == grown.dataset
+    assert again(tmp_path) == grown.dataset
 
 
 def test_what_was_decided_since_photos_were_added_holds_when_the_folder_is_read_again(data, new, tmp_path):
@@ -269,6 +270,157 @@ def test_what_was_added_last_outlives_the_sweep_and_what_came_before_goes(data, 
     assert additions.as_noted(dataset.scan(tmp_path / "photos")).dataset == second
 
 
+def test_a_class_that_was_taken_out_comes_back_with_what_was_added_to_it_and_decided_about_it(tmp_path, home):
+    data = dataset.scan(fill(tmp_path / "photos", {"reds": 6, "blues": 6, "greens": 6}))
+    given = [Addition(f"{c}.png", photo(tmp_path / f"{c}.png", COLOURS[c], 900), c) for c in ("greens", "reds")]
+    grown = additions.add(data, given).dataset
+    green = next(p for p in data.photos if data.classes[p.label] == "greens")
+    before = decisions.decide(grown, [decisions.about(green, EXCLUDE)])
+    photos = {(p.name, before.classes[p.label]) for p in before.photos}
+    fewer = decisions.combine([before], without=["greens"])
+    assert fewer.class_counts() == {"blues": 6, "reds": 7}
+    os.utime(grown.folder / "dataset.json", (0, 0))
+    decisions.sweep(home, set())
+    for _ in range(2):
+        back = again(tmp_path)
+        assert {(p.name, back.classes[p.label]) for p in back.photos} == photos
+
+
+def test_what_was_decided_and_added_outlives_a_reading_with_photos_away(data, new, tmp_path):
+    grown = additions.add(data, [new]).dataset
+    before = decisions.decide(grown, [decisions.about(data.photos[i], EXCLUDE) for i in (0, 1)])
+    (tmp_path / "photos" / data.photos[0].name).rename(tmp_path / "away.png")
+    assert len(again(tmp_path).photos) == 20 - 2 + 1
+    assert len(decisions.of(before)) == 2
+    (tmp_path / "away.png").rename(tmp_path / "photos" / data.photos[0].name)
+    assert again(tmp_path) == before
+    assert len(decisions.of(before)) == 2
+
+
+def test_two_browsers_add_to_one_folder_and_neither_loses_nor_undoes_what_is_the_others(data, new, tmp_path):
+    other = Addition("other.png", photo(tmp_path / "other.png", COLOURS["blues"], 700), "blues")
+    mine = additions.add(data, [new])
+    theirs = additions.add(data, [other])
+    decisions.decide(theirs.dataset, [decisions.about(data.photos[0], EXCLUDE)])
+    both = again(tmp_path)
+    assert sorted(p.name for p in both.photos if p.added) == ["new.png", "other.png"]
+    left = additions.undo(data, mine.dataset, mine.photos)
+    assert len(left.photos) == 19
+    assert [p.name for p in again(tmp_path).photos if p.added] == ["other.png"]
+    assert len(again(tmp_path).photos) == 19 + 1
+    assert [p.name for p in additions.undo(data, both, theirs.photos).photos if p.added] == []
+    assert [p for p in again(tmp_path).photos if p.added] == []
+    assert additions.add(data, [new]).photos == mine.photos
+    assert [p.name for p in again(tmp_path).photos if p.added] == ["new.png"]
+
+
+def test_an_undo_takes_out_what_joined_and_leaves_what_joined_and_was_decided_since(data, new, tmp_path):
+    other = Addition("other.png", photo(tmp_path / "other.png", COLOURS["blues"], 700), "blues")
+    first = additions.add(data, [new])
+    second = additions.add(first.dataset, [other])
+    now = decisions.decide(second.dataset, [decisions.about(data.photos[0], EXCLUDE)])
+    left = additions.undo(data, now, first.photos)
+    assert [p.name for p in left.photos if p.added] == ["other.png"]
+    assert len(left.photos) == 20
+    assert {p.sha256 for p in again(tmp_path).photos} == {p.sha256 for p in left.photos}
+
+
+def test_a_label_of_a_class_that_is_gone_waits_for_it_and_all_else_holds(tmp_path):
+    data = dataset.scan(fill(tmp_path / "photos", {"reds": 6, "blues": 6, "greens": 6}))
+    grown = additions.add(data, [Addition("n.png", photo(tmp_path / "n.png", COLOURS["reds"], 900), "reds")]).dataset
+    blues = [p for p in data.photos if data.classes[p.label] == "blues"]
+    said = [(RELABEL, "greens"), (EXCLUDE, ""), (RELABEL, "reds")]
+    before = decisions.decide(grown, [decisions.about(p, *one) for p, one in zip(blues, said, strict=False)])
+    (tmp_path / "photos" / "greens").rename(tmp_path / "greens")
+    joined = additions.as_noted(dataset.scan(tmp_path / "photos"))
+    assert joined.refused == (
+        f"`{blues[0].name}` is not taken for `greens`, as you decided: there are no photos of that class.",
+    )
+    assert joined.dataset.class_counts() == {"blues": 4, "reds": 6 + 1 + 1}
+    still = decisions.decide(joined.dataset, [decisions.about(blues[3], EXCLUDE)])
+    assert still.class_counts() == {"blues": 3, "reds": 8}
+    (tmp_path / "greens").rename(tmp_path / "photos" / "greens")
+    assert again(tmp_path) == decisions.decide(before, [])
+    assert again(tmp_path).class_counts() == {"blues": 2, "greens": 7, "reds": 8}
+
+
+def test_added_photos_join_where_what_was_decided_leaves_nothing_to_train_on(tmp_path):
+    data = dataset.scan(fill(tmp_path / "photos", {"reds": 6, "blues": 6, "greens": 6}))
+    grown = additions.add(data, [Addition("n.png", photo(tmp_path / "n.png", COLOURS["reds"], 900), "reds")]).dataset
+    blues = [p for p in data.photos if data.classes[p.label] == "blues"]
+    decisions.decide(grown, [decisions.about(p, EXCLUDE) for p in blues])
+    shutil.rmtree(tmp_path / "photos" / "greens")
+    joined = additions.as_noted(dataset.scan(tmp_path / "photos"))
+    assert joined.dataset.class_counts() == {"blues": 6, "reds": 7}
+    (said,) = joined.refused
+    assert "does not hold now. There are usable photos of one class only" in said
+    assert decisions.decide(joined.dataset, [decisions.about(blues[0], EXCLUDE)]).class_counts()["blues"] == 5
+
+
+def test_leaving_out_what_was_added_and_using_it_again_gives_what_was(data, new, tmp_path):
+    other = Addition("other.png", photo(tmp_path / "other.png", COLOURS["reds"], 700), "reds")
+    joined = additions.add(data, [new, other])
+    one, two = joined.photos
+    before = decisions.decide(joined.dataset, [decisions.about(one, EXCLUDE), decisions.about(two, RELABEL, "blues")])
+    inside, outside = additions.added(joined.dataset, before)
+    assert (inside, outside) == ((two,), ())
+    out = additions.take_back(before, inside)
+    assert len(out.photos) == 20
+    inside, outside = additions.added(joined.dataset, out)
+    assert (inside, outside) == ((), (two,))
+    assert additions.put_back(out, outside) == before
+    back = additions.take_back(before, joined.photos)
+    assert len(back.photos) == 20, "one was left out by hand already, the other goes all the same"
+    with pytest.raises(DataError, match="nothing to take out"):
+        additions.take_back(data, joined.photos)
+
+
+def test_an_added_photo_that_was_left_out_is_used_once_it_stands_in_the_folder(data, new, tmp_path):
+    joined = additions.add(data, [new])
+    additions.undo(data, joined.dataset, joined.photos)
+    shutil.copy(new.path, tmp_path / "photos" / "reds" / "own.png")
+    assert "reds/own.png" in {p.name for p in again(tmp_path).photos}
+
+
+def test_what_a_dataset_in_use_was_made_of_outlives_the_sweep(data, new, home):
+    joined = additions.add(data, [new])
+    made = decisions.decide(joined.dataset, [decisions.about(data.photos[0], EXCLUDE)])
+    other = decisions.decide(made, [decisions.about(data.photos[1], EXCLUDE)])
+    additions.add(joined.dataset, [Addition("more.png", photo(home / "more.png", COLOURS["reds"], 800), "reds")])
+    for one in (joined.dataset, made, other):
+        os.utime(one.folder / "dataset.json", (0, 0))
+    decisions.sweep(home, {made.id})
+    assert [one.folder.is_dir() for one in (joined.dataset, made, other)] == [True, True, False]
+    assert len(decisions.of(made)) == 2
+    decisions.sweep(home, set())
+    decisions.sweep(home, set())
+    assert not joined.dataset.folder.is_dir()
+
+
+def test_what_is_read_beside_other_photos_comes_with_what_was_noted_of_it(data, new, tmp_path):
+    grown = additions.add(data, [new]).dataset
+    decisions.decide(grown, [decisions.about(data.photos[0], EXCLUDE)])
+    old = dataset.scan(fill(tmp_path / "other", {"reds": 6, "blues": 6}, seed=3000))
+    both = additions.beside(old, dataset.scan(tmp_path / "photos"))
+    assert [p.name for p in both.dataset.photos if p.added] == ["new.png"]
+    assert len(both.dataset.photos) == 12 + 20
+    more = Addition("more.png", photo(tmp_path / "more.png", COLOURS["reds"], 800), "reds")
+    wanted = additions.add(both.dataset, [more]).dataset
+    both = additions.beside(old, dataset.scan(tmp_path / "photos"))
+    assert (both.dataset, both.refused) == (wanted, ())
+    shutil.copy(new.path, tmp_path / "photos" / "reds" / "own.png")
+    said = additions.beside(old, dataset.scan(tmp_path / "photos")).refused
+    assert said[0] == "`new.png` is in your photos already, as `reds/own.png` of the class `reds`."
+
+
+@pytest.mark.parametrize(("first", "then"), [("photos", ""), ("", "photos"), ("photos", "album")])
+def test_what_was_noted_of_a_dropped_folder_holds_for_its_path_and_the_other_way_round(new, tmp_path, first, then):
+    folder = fill(tmp_path / "photos", {"reds": 6, "blues": 6})
+    grown = additions.add(dataset.scan(folder, shown_as=first), [new])
+    found = additions.as_noted(dataset.scan(folder, shown_as=then))
+    assert [p.sha256 for p in found.photos] == [p.sha256 for p in grown.photos]
+
+
 def test_cancel_leaves_everything_as_it_was(data, new, home):
     def cancel(*_):
         raise KeyboardInterrupt
@@ -298,3 +450,23 @@ def test_retraining_runs_the_network_over_the_new_photos_alone(data, new, small_
     print(f"retrained in {time.monotonic() - started:.2f} s")
     assert seen == [1]
     assert seal(joined, run.plan).sealed.isdisjoint({20})
+
+
+def test_a_copy_of_an_earlier_version_serves_at_every_moment_of_its_repair(data, new, tmp_path, monkeypatch):
+    grown = additions.add(data, [new]).dataset
+    pixels, whole, behind = grown.pixels(20), grown.folder / "photos.bin", grown.folder / "added.bin"
+    both = whole.read_bytes() + behind.read_bytes()
+    whole.unlink()
+    behind.unlink()
+    whole.write_bytes(both)  # as it was once kept: all photos in one file
+    replace, seen = os.replace, []
+
+    def replaced(*paths):
+        replace(*paths)
+        seen.append(np.array_equal(dataset.load(grown.folder).pixels(20), pixels))
+
+    monkeypatch.setattr(os, "replace", replaced)
+    assert additions.add(data, [new]).dataset == grown
+    assert len(seen) >= 3
+    assert all(seen)
+    assert len(whole.read_bytes()) < len(both)

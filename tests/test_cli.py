@@ -85,6 +85,26 @@ def test_photos_that_were_added_on_the_page_are_told_of_and_used_when_asked(tlap
     assert "3 decisions about these photos" in err
 
 
+def test_as_on_page_knows_the_folder_by_any_path_and_by_its_photos_and_says_where_nothing_was_noted(
+    tlapp, photos, tmp_path, monkeypatch
+):
+    def in_it(folder):
+        _, out, err = tlapp("audit", folder, "--json", "--as-on-page")
+        return sum(json.loads(out)["classes"].values()), "nor were any added: --as-on-page does nothing" in err
+
+    assert in_it(photos) == (20, True)
+    new = photo(tmp_path / "new.png", (200, 40, 40), 500)
+    additions.add(dataset.scan(photos), [Addition("new.png", new, "reds")])
+    monkeypatch.chdir(photos.parent)
+    assert in_it(photos.name) == in_it(f"./{photos.name}/../{photos.name}") == (21, False)
+    dropped = fill(tmp_path / "dropped" / "album", {"reds": 6, "blues": 6}, seed=2000)
+    additions.add(dataset.scan(dropped, shown_as="album"), [Addition("new.png", new, "reds")])
+    assert in_it(dropped) == (13, False)
+    fill(tmp_path / "album", {"reds": 6, "blues": 6}, seed=4000)
+    monkeypatch.chdir(tmp_path)
+    assert in_it("album") == (12, True), "a name alone makes no two folders one"
+
+
 def test_decisions_from_a_file_and_those_of_the_page_exclude_each_other(capsys):
     with pytest.raises(SystemExit):
         main(["train", "photos", "--as-on-page", "--decisions", "mine.csv"])

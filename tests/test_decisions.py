@@ -181,7 +181,9 @@ def test_a_photo_of_two_classes_stays_open_beside_more_photos_unless_they_say_wh
     both = decisions.combine([data, dataset.scan(more)])
     (one,) = both.disputed
     assert np.array_equal(both.pixels(len(both.photos)), data.pixels(len(data.photos)))
-    assert names(decisions.decide(both, [about(one.photo, RELABEL, "blues")]))[one.photo.name] == "blues"
+    settled = decisions.decide(both, [about(one.photo, RELABEL, "blues")])
+    assert names(settled)[one.photo.name] == "blues"
+    decisions.undo(settled, decisions.of(settled))
     shutil.copy(folder / "reds" / "000.png", more / "reds" / "known.png")
     said = decisions.combine([data, dataset.scan(more)])
     assert said.disputed == ()

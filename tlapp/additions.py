@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from tlapp import dataset as datasets
-from tlapp import decisions, looks, merge, tasks, workspace
+from tlapp import decisions, looks, merge, readings, tasks, workspace
 from tlapp.dataset import Dataset, Photo
-from tlapp.decisions import EXCLUDE
+from tlapp.decisions import EXCLUDE, UNDONE, WITHDRAW
 from tlapp.errors import DataError, explain_oserror, printable, some
 from tlapp.intake import File, read_file
 from tlapp.layout import Placed
@@ -45,6 +45,7 @@ class Joined:
     refused: tuple[str, ...]
 
 
+_NOT_NOW = "What was decided about these photos before does not hold now."
 _Found = tuple[str, str, datasets.Decoded | str]  # name, class, and the photo or the reason why not
 _New = tuple[str, Photo, np.ndarray]  # class, photo, pixels
 
@@ -70,68 +71,129 @@ def add(dataset: Dataset, new: Sequence[Addition], report: Report = lambda done,
     if not joining:
         return Joined(dataset, (), refused)
     made, photos = _grown(base, joining)
-    return Joined(decisions.note_only(made, decisions.of(dataset)), photos, refused)
+    earlier = [decisions.about(photo, kind) for photo in photos for kind in (WITHDRAW, EXCLUDE)]
+    return Joined(decisions.undo(made, earlier), photos, refused)
 
 
 def as_noted(base: Dataset) -> Joined:
     """What follows from all that was ever decided about these photos, with those that were added to them.
 
-    `base`: photos as they were just read. What was noted of the last reading of the same source holds, as far as it can
-    be trained on: see `decisions.last_of`. Raises DataError if the disk is full.
+    `base`: photos as they were just read. Of each photo, and of each that was added, holds what the newest reading of
+    the same source says that has it; see `readings`. Raises DataError if the disk is full.
     """
+    found = list(readings.readings_of(base))
+    noted, damaged = readings.holding(found)
+    said = [f"{_NOT_NOW} {error}" for error in damaged]
     try:
-        last = decisions.last_of(base)
-        if last is None:
-            return Joined(base, (), ())
-        noted = decisions.holding(base, last)
-        now = decisions.apply(base, noted)
-    except DataError as error:
-        return Joined(base, (), (f"What was decided about these photos before does not hold now. {error}",))
-    joining, refused = _sifted(base, now, _added_to(last, base))
+        now = decisions.apply(base, decisions.fitting(base, noted))
+    except DataError:  # it may hold once the added photos have joined
+        now = base
+    joining, refused = _sifted(base, now, _copies(base, _added_before(found)))
     made, photos = _grown(base, joining) if joining else (base, ())
     if photos:
-        carry(last, made)
-    is_it = made.id == last.id
-    return Joined(decisions.apply(made, noted) if is_it else decisions.note_those_about(made, noted), photos, refused)
+        for reading in found:
+            carry(reading, made)
+    said += [
+        f"`{printable(d.file)}` is not taken for {some([d.value])}, as you decided: there are no photos of that class."
+        for d in decisions.unfit(made, noted)
+    ]
+    try:
+        follows = decisions.renew(made)
+    except DataError as error:
+        follows = made
+        said.append(f"{_NOT_NOW} {error}")
+    return Joined(follows, photos, (*dict.fromkeys(said), *refused))
 
 
-def _added_to(last: Dataset, base: Dataset) -> Iterator[_Found]:
-    """The photos that had been added to the last reading."""
-    for i, photo in enumerate(last.photos):
-        name = last.classes[photo.label]
-        if photo.added and name not in base.classes:
+def beside(old: Dataset, base: Dataset) -> Joined:
+    """Photos as they were just read, beside those that were there: what was noted of either or of both holds on."""
+    new = as_noted(base)
+    both = as_noted(decisions.original(decisions.combine([old, new.dataset])))
+    return Joined(both.dataset, both.photos, tuple(dict.fromkeys([*new.refused, *both.refused])))
+
+
+def unused(base: Dataset) -> tuple[int, int] | None:
+    """How many added photos and decisions `as_noted` would use; None where nothing was ever noted."""
+    found = list(readings.readings_of(base))
+    noted, here = readings.holding(found)[0], readings.digits_of(base)
+    joining = {decisions.about(reading.photos[i], WITHDRAW).photo for reading, i in _added_before(found)} - here
+    out = {d.photo for d in noted if d.kind in (EXCLUDE, WITHDRAW)}
+    return (len(joining - out), sum(d.photo in joining | here for d in noted)) if found else None
+
+
+def _added_before(found: Sequence[Dataset]) -> list[tuple[Dataset, int]]:
+    """The photos that were added to readings of a source, the newest first, but for those of which that was undone.
+
+    Each is given by the newest reading that has it, and its place there.
+    """
+    seen, there = set[str](), []
+    for reading in found:
+        undone = set[str]()
+        with contextlib.suppress(DataError):  # a damaged CSV
+            undone = {d.photo for d in decisions.of(reading) if d.kind == WITHDRAW and d.value == UNDONE}
+        for i, photo in enumerate(reading.photos):
+            if photo.added and photo.sha256 not in seen:
+                seen.add(photo.sha256)
+                if decisions.about(photo, WITHDRAW).photo not in undone:
+                    there.append((reading, i))
+    return there
+
+
+def _copies(base: Dataset, there: Iterable[tuple[Dataset, int]]) -> Iterator[_Found]:
+    """Photos that had been added to earlier readings, to join `base`, where these have not."""
+    here = {photo.sha256 for photo in base.photos if photo.added}
+    for reading, i in there:
+        photo = reading.photos[i]
+        name = reading.classes[photo.label]
+        if photo.sha256 in here:
+            continue
+        if name not in base.classes:
             yield photo.name, name, f"was added as {some([name])}, of which there are no photos any more"
-        elif photo.added:
-            try:
-                yield photo.name, name, datasets.Decoded(last.pixels(i), photo)
-            except DataError:
-                yield photo.name, name, "was added, and the app's copy of it is gone or damaged; add it again"
+            continue
+        try:
+            yield photo.name, name, datasets.Decoded(reading.pixels(i), photo)
+        except DataError:
+            yield photo.name, name, "was added, and the app's copy of it is gone or damaged; add it again"
 
 
 def added(base: Dataset, now: Dataset) -> tuple[tuple[Photo, ...], tuple[Photo, ...]]:
-    """The photos that were added to `base`, in and not in what follows by decisions."""
-    every = [photo for photo in base.photos if photo.added]
+    """The photos that were added to `base`: those in what follows by decisions, and those that `take_back` left out."""
     there = {photo.sha256 for photo in now.photos}
-    inside, outside = ([p for p in every if (p.sha256 in there) == is_in] for is_in in (True, False))
-    return tuple(inside), tuple(outside)
+    withdrawn = set[str]()
+    with contextlib.suppress(DataError):
+        withdrawn = {d.photo for d in decisions.of(base) if d.kind == WITHDRAW and d.value != UNDONE}
+    every = [photo for photo in base.photos if photo.added]
+    outside = [photo for photo in every if decisions.about(photo, WITHDRAW).photo in withdrawn]
+    return tuple(photo for photo in every if photo.sha256 in there), tuple(outside)
 
 
-def undo(before: Dataset) -> Dataset:
-    """The dataset that photos were added to, with what was decided about it, as what holds when it is read again."""
-    return decisions.note_only(before, decisions.of(before))
+def undo(before: Dataset, after: Dataset, photos: Sequence[Photo]) -> Dataset:
+    """Take back that photos joined: they join no later reading either, until they are added again.
+
+    `after`: the dataset that they are in by now. Where nothing else had joined since `before`, what follows is what now
+    holds of that, else what is left of `after`. Raises DataError if they are not in `after`.
+    """
+    left, gone = take_back(after, photos, UNDONE), {photo.sha256 for photo in photos}
+    others = [photo for photo in decisions.original(after).every if photo.sha256 not in gone]
+    with contextlib.suppress(DataError):  # it is gone by now, or what holds leaves it nothing to train on
+        base = decisions.original(before)
+        if others == list(base.every):
+            return decisions.renew(base)
+    return left
 
 
-def take_back(dataset: Dataset, photos: Sequence[Photo]) -> Dataset:
+def take_back(dataset: Dataset, photos: Sequence[Photo], how: str = "") -> Dataset:
     """Leave out photos that had joined; whatever else was decided holds on. Raises DataError if they are not there."""
-    there = {photo.sha256 for photo in dataset.photos}
-    if not all(photo.sha256 in there for photo in photos):
+    there = {photo.sha256 for photo in decisions.original(dataset).photos if photo.added}
+    given = [decisions.about(photo, WITHDRAW, how) for photo in photos if photo.sha256 in there]
+    if not given:
         raise DataError("These photos are not among yours any more, so there is nothing to take out.")
-    return decisions.decide(dataset, [decisions.about(photo, EXCLUDE) for photo in photos])
+    return decisions.decide(dataset, given)
 
 
 def put_back(dataset: Dataset, photos: Sequence[Photo]) -> Dataset:
     """Undo `take_back`. Raises DataError."""
-    return decisions.undo(dataset, [decisions.about(photo, EXCLUDE) for photo in photos])
+    return decisions.undo(dataset, [decisions.about(photo, WITHDRAW) for photo in photos])
 
 
 def carry(old: Dataset, new: Dataset) -> None:

@@ -74,18 +74,18 @@ def _read(options: argparse.Namespace) -> datasets.Dataset:
 
 def _as_on_page(dataset: datasets.Dataset, wanted: bool) -> datasets.Dataset:
     """The photos as the page would have them, if that is `wanted`; else what of it is not used is said."""
-    last = decisions.last_of(dataset)
-    if last is None:
-        return dataset
-    noted = decisions.of(last)
-    if not wanted:
-        out = {d.photo for d in noted if d.kind == decisions.EXCLUDE}
-        n_added = sum(photo.added and decisions.about(photo, "").photo not in out for photo in last.photos)
-        unused = [_counted(n_added, "photo that you added", "photos that you added")] if n_added else []
-        unused += [_counted(len(noted), "decision about these photos", "decisions about these photos")] if noted else []
-        if unused:
-            way = "--as-on-page" if n_added else f"--decisions {shlex.quote(str(decisions.path_of(last)))}"
-            terminal.say(f"Not used: {' and '.join(unused)}. To use what was done on the page: {way}")
+    unused = additions.unused(dataset)
+    if unused is None and wanted:
+        terminal.say(
+            "Nothing was decided about these photos on the page, nor were any added: --as-on-page does nothing."
+        )
+    if unused and not wanted:
+        n_added, n_noted = unused
+        said = [_counted(n_added, "photo that you added", "photos that you added")] if n_added else []
+        said += [_counted(n_noted, "decision about these photos", "decisions about these photos")] if n_noted else []
+        if said:
+            terminal.say(f"Not used: {' and '.join(said)}. To use what was done on the page: --as-on-page")
+    if unused is None or not wanted:
         return dataset
     joined = additions.as_noted(dataset)
     for sentence in joined.refused:

@@ -117,7 +117,7 @@ def _ingest(
         out.flush()
         os.fsync(out.fileno())
     found, disputed = without_copies(found, skipped, notes)
-    return finish(found, disputed, skipped, notes, shown_as or source, incoming, all_test)
+    return finish(found, disputed, skipped, notes, shown_as or os.path.abspath(source), incoming, all_test)
 
 
 @dataclass(frozen=True)
@@ -289,8 +289,10 @@ def _is_same(folder: Path, new: Path) -> bool:
 
 
 def _files(folder: Path) -> list[str]:
-    """What a copy is made of, the list of its photos last."""
-    return [*(name for name in (PIXELS, ADDED_PIXELS) if (folder / name).exists()), "dataset.json"]
+    """What a copy is made of, in the order to put it in place: the list of its photos last, and added photos first, as
+    a copy of an earlier version has them in `PIXELS`, which serves as long as it stands.
+    """
+    return [*(name for name in (ADDED_PIXELS, PIXELS) if (folder / name).exists()), "dataset.json"]
 
 
 def _to_json(dataset: Dataset) -> str:

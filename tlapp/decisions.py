@@ -1,4 +1,4 @@
-"""What the person decided about photos: a small CSV beside the dataset, and the dataset that follows from it.
+"""The dataset that follows from what the person decided about photos; `readings` has the CSV that notes it.
 
 The photos stay as they were read; so every decision can be undone, edited in the CSV, and used again on
 another reading of the same photos. The dataset that follows shares their pixels. Knows nothing of networks.
@@ -7,126 +7,57 @@ another reading of the same photos. The dataset that follows shares their pixels
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
-import io
+import functools
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tlapp import dataset as datasets
-from tlapp import merge, tables, workspace
+from tlapp import merge, readings, workspace
 from tlapp.dataset import Dataset, Photo, Skipped
-from tlapp.errors import DataError, PictureError, explain_oserror, printable, some
-from tlapp.intake import read_file
+from tlapp.errors import DataError, explain_oserror, printable, some
 from tlapp.photos import ADDED_PIXELS, PIXELS
+from tlapp.readings import (
+    EXCLUDE,
+    KEEP,
+    KINDS,
+    RELABEL,
+    TOGETHER,
+    UNDONE,
+    WITHDRAW,
+    Decision,
+    about,
+    of,
+    original,
+    path_of,
+    read,
+    to_text,
+)
 
-KEEP, EXCLUDE, RELABEL, TOGETHER = "keep", "exclude", "relabel", "together"
-KINDS = (KEEP, EXCLUDE, RELABEL, TOGETHER)
 LEFT_OUT = "is left out, as you decided"
-_COLUMNS = ("file", "photo", "decision", "value")
-_DIGITS = 16
 KEPT_DAYS = 7
-
-
-@dataclass(frozen=True)
-class Decision:
-    """About one photo: `kind` "keep" (its label is right), "exclude" (`value`: why, or ""), "relabel" (`value`: the
-    class) or "together" (`value`: a name shared by photos that are never to sit on two sides of a split).
-
-    `photo`: the first digits of its SHA-256, by which it is found under any name; where it is "", the name counts.
-    """
-
-    file: str
-    photo: str
-    kind: str
-    value: str = ""
-
-
-def about(photo: Photo, kind: str, value: str = "") -> Decision:
-    """A decision about this photo."""
-    return Decision(photo.name, photo.sha256[:_DIGITS], kind, value)
-
-
-def path_of(dataset: Dataset) -> Path:
-    """The CSV of the dataset, or of the one that it was made of."""
-    return _original_folder(dataset) / "decisions.csv"
-
-
-def of(dataset: Dataset) -> list[Decision]:
-    """All that was decided about the dataset's photos so far. Raises DataError if the CSV is damaged."""
-    path = path_of(dataset)
-    return read(path) if path.is_file() else []
-
-
-def read(path: Path) -> list[Decision]:
-    """The decisions of a CSV with the columns file, photo, decision and value. Raises DataError."""
-    shown = printable(str(path))
-    try:
-        return _parsed(read_file(path).decode("utf-8-sig"), shown)
-    except (PictureError, UnicodeDecodeError) as error:
-        why = str(error) if isinstance(error, PictureError) else "is not a CSV of UTF-8 text"
-        raise DataError(f"{shown} {why}.") from error
-
-
-def _parsed(text: str, shown: str) -> list[Decision]:
-    first = text.partition("\n")[0].lower().replace('"', "")
-    heads = {mark: {cell.strip() for cell in first.split(mark)} for mark in ",;\t"}  # some spreadsheets save with ";"
-    delimiter = next((mark for mark, cells in heads.items() if {"file", "decision"} <= cells), ",")
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
-    try:
-        numbered = [(lines.line_num, cells) for cells in lines]
-    except csv.Error as error:
-        raise DataError(f"{shown} is damaged at line {lines.line_num} ({error}). Mend or remove that line.") from error
-    head = [cell.strip().lower() for cell in numbered[0][1]] if numbered else []
-    if not {"file", "decision"} <= set(head):
-        raise DataError(f"{shown} is no list of decisions. Its first line must name the columns {', '.join(_COLUMNS)}.")
-    found = []
-    for number, cells in numbered[1:]:
-        row = dict(zip(head, (tables.plain(cell.strip()) for cell in cells), strict=False))
-        if not any(row.values()):
-            continue
-        kind = row.get("decision", "").lower()
-        if kind not in KINDS:
-            raise DataError(
-                f"Line {number} of {shown} has the decision `{printable(kind)}`. It must be one of {', '.join(KINDS)}."
-            )
-        if kind in (RELABEL, TOGETHER) and not row.get("value"):
-            raise DataError(f"Line {number} of {shown} has no value. A {kind} needs one.")
-        photo = row.get("photo", "").removeprefix("sha256:")[:_DIGITS]
-        found.append(Decision(row.get("file", ""), photo, kind, row.get("value", "")))
-    return found
-
-
-def to_text(decisions: Iterable[Decision]) -> str:
-    """The CSV of these decisions."""
-    rows = [(d.file, f"sha256:{d.photo}" if d.photo else "", d.kind, d.value) for d in decisions]
-    return tables.to_csv([_COLUMNS, *rows])
-
-
-def original(dataset: Dataset) -> Dataset:
-    """The photos as they were read, before any decision. Raises DataError if they are gone."""
-    return datasets.load(_original_folder(dataset)) if dataset.original else dataset
 
 
 def decide(dataset: Dataset, new: Sequence[Decision]) -> Dataset:
     """Note decisions, each in place of an earlier one about the same photo; the dataset that follows from all.
 
-    Raises DataError, and notes nothing, where what is left cannot be trained on.
+    Of earlier ones that was noted last counts, if beside another reading of the same source: see `readings`. Raises
+    DataError, and notes nothing, where what is left cannot be trained on.
     """
 
     def changed(before: list[Decision], given: list[Decision]) -> list[Decision]:
-        latest = {_slot(d): d for d in before}
+        latest = {readings.slot(d): d for d in before}
         for decision in given:
-            latest.pop(_slot(decision), None)
-            latest[_slot(decision)] = decision
+            latest.pop(readings.slot(decision), None)
+            latest[readings.slot(decision)] = decision
         return list(latest.values())
 
+    _check(original(dataset), new)
     return _change(dataset, new, changed)
 
 
@@ -134,70 +65,72 @@ def undo(dataset: Dataset, old: Sequence[Decision]) -> Dataset:
     """Take back what was decided about the photos of `old`, of the same sort; the dataset that follows."""
 
     def changed(before: list[Decision], given: list[Decision]) -> list[Decision]:
-        gone = {_slot(d) for d in given}
-        return [d for d in before if _slot(d) not in gone]
+        gone = {readings.slot(d) for d in given}
+        return [d for d in before if readings.slot(d) not in gone]
 
     return _change(dataset, old, changed)
 
 
-def note_only(dataset: Dataset, decisions: Sequence[Decision]) -> Dataset:
-    """Note these decisions in place of all that were noted before; the dataset that follows. Raises DataError."""
-    return _change(dataset, decisions, lambda before, given: given)
+def renew(dataset: Dataset) -> Dataset:
+    """Note what holds of the photos by all readings of their source; the dataset that follows. Raises DataError."""
+    base = original(dataset)
+    with _locked(base):
+        return _note(base, readings.held(base), is_news=False)
 
 
 def use(dataset: Dataset, given: Sequence[Decision]) -> Dataset:
     """Note those decisions that are about these photos; the dataset that follows. Raises DataError."""
     base = original(dataset)
-    return decide(base, [about(photo, d.kind, d.value) for d, photo in _matched(base, given)])
+    return decide(base, [about(photo, d.kind, d.value) for d, photo in readings.matched(base, given)])
 
 
-def last_of(base: Dataset) -> Dataset | None:
-    """The photos of the same folder, zip or CSV as they were when something was noted of them last, before decisions.
-
-    That is this very reading, another one that has photos in common with it, or one that photos were added to.
-    """
-    photos = {photo.sha256 for photo in base.every}
-    found = sorted(base.folder.parent.glob("*/decisions.csv"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for path in found:
-        with contextlib.suppress(DataError):
-            last = datasets.load(path.parent)
-            if last.source == base.source and any(photo.sha256 in photos for photo in last.every):
-                return last
-    return None
+def unfit(base: Dataset, given: Sequence[Decision]) -> list[Decision]:
+    """Those that say of a photo that it is of a class of which there are none; they are noted and do nothing."""
+    classes = readings.by_text(base.classes)
+    return [d for d, _ in readings.matched(base, given) if d.kind == RELABEL and d.value not in classes]
 
 
-def holding(base: Dataset, last: Dataset) -> list[Decision]:
-    """What was decided about the photos of `last`, and of `base` about those that `last` did not have.
-
-    Raises DataError if a CSV is damaged.
-    """
-    there = {photo.sha256[:_DIGITS] for photo in last.every}
-    own = _by_digits(base, of(base))
-    return [*(d for d in own if d.photo not in there), *_by_digits(last, of(last))]
-
-
-def note_those_about(base: Dataset, given: Sequence[Decision]) -> Dataset:
-    """`note_only` of those decisions that are about these photos."""
-    return note_only(base, [about(photo, d.kind, d.value) for d, photo in _matched(base, given)])
+def fitting(base: Dataset, given: Sequence[Decision]) -> list[Decision]:
+    """All but the `unfit` ones."""
+    strange = {id(decision) for decision in unfit(base, given)}
+    return [decision for decision in given if id(decision) not in strange]
 
 
 def sweep(home: Path, used: Collection[str]) -> None:
-    """Remove datasets that decisions or additions made, that no run (`used`: their ids) needs, and that nobody made for
-    a week; those stay that hold what was added to the photos of a source last.
+    """Remove datasets that decisions or additions made, that neither a run (`used`: their ids) nor another dataset
+    needs, and that nobody made for a week; of those with added photos only such of which newer readings have all.
     """
+    there, load = {}, functools.cache(datasets.load)
     for folder in (home / "datasets").glob("*/"):
-        with contextlib.suppress(OSError, DataError):
-            old = time.time() - (folder / "dataset.json").stat().st_mtime > KEPT_DAYS * 24 * 3600
-            if old and folder.name not in used:
-                found = datasets.load(folder)
-                is_grown = any(photo.added for photo in found.photos)
-                if found.original or (is_grown and last_of(found) != found):
-                    shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(DataError):
+            there[folder.name] = load(folder)
+
+    def remove(name: str) -> None:
+        with contextlib.suppress(OSError):
+            if time.time() - (there[name].folder / "dataset.json").stat().st_mtime > KEPT_DAYS * 24 * 3600:
+                shutil.rmtree(there[name].folder, ignore_errors=True)
+                del there[name]
+
+    for name in [name for name, found in there.items() if found.original and name not in used]:
+        remove(name)
+    used = {*used, *(found.original for found in there.values())}
+    for name in [name for name, found in there.items() if name not in used and _is_outdated(found, load)]:
+        remove(name)
+
+
+def _is_outdated(dataset: Dataset, load: Callable[[Path], Dataset]) -> bool:
+    """Whether photos were added to it, and newer readings of its source have all of its photos."""
+    left = {(photo.sha256, photo.added) for photo in dataset.every}
+    for reading in readings.readings_of(dataset, load) if has_added(dataset) else ():
+        if reading.folder == dataset.folder or not left:
+            break
+        left -= {(photo.sha256, photo.added) for photo in reading.every}
+    return not left
 
 
 def strangers(dataset: Dataset, given: Sequence[Decision]) -> str:
     """A sentence on those of the decisions that are about none of these photos; "" if there are none."""
-    n = len(given) - len(_matched(original(dataset), given))
+    n = len(given) - len(readings.matched(original(dataset), given))
     if n == 0:
         return ""
     of_all = "The one decision is" if len(given) == 1 else f"{n} of {len(given)} decisions are"
@@ -209,10 +142,9 @@ def combine(parts: Sequence[Dataset], without: Sequence[str] = ()) -> Dataset:
 
     `without`: classes to take out, with the photos that are of them by now.
     """
-    noted = [decision for part in parts for decision in _by_digits(original(part), of(part))]
+    noted = [decision for part in parts for decision in readings.by_digits(original(part), of(part))]
     base = merge.combine([_less(part, without) for part in parts], parts[0].folder.parent.parent)
-    classes = _by_text(base.classes)
-    return use(base, [d for d in noted if d.kind != RELABEL or d.value in classes])
+    return use(base, fitting(base, noted))
 
 
 def _less(part: Dataset, without: Sequence[str]) -> Dataset:
@@ -242,14 +174,12 @@ def apply(base: Dataset, decisions: Sequence[Decision]) -> Dataset:
     """The dataset that follows from decisions about the photos of `base`, which stays. Raises DataError."""
     chosen: dict[int, dict[str, Decision]] = {}
     places = _places(base)
-    classes = _by_text(base.classes)
-    for decision, photo in _matched(base, decisions):
-        if decision.kind == RELABEL and decision.value not in classes:
-            raise DataError(
-                f"`{printable(decision.value)}` is no class of these photos, so `{printable(photo.name)}` cannot be "
-                f"of it. The classes are {some(list(base.classes))}."
-            )
-        chosen.setdefault(places[photo.offset], {})[_slot(decision)[0]] = decision
+    classes = readings.by_text(base.classes)
+    _check(base, decisions)
+    for decision, photo in readings.matched(base, decisions):
+        if decision.kind == WITHDRAW and not photo.added:
+            continue  # it stands in the folder by now
+        chosen.setdefault(places[photo.offset], {})[readings.slot(decision)[0]] = decision
     n = len(base.photos)
     kinds = [(i < n, decision.kind) for i, of_photo in chosen.items() for decision in of_photo.values()]
     if all(kind != RELABEL and not (is_used and kind != KEEP) for is_used, kind in kinds):
@@ -257,15 +187,15 @@ def apply(base: Dataset, decisions: Sequence[Decision]) -> Dataset:
     found: list[tuple[str, Photo]] = []
     skipped = list(base.skipped)
     for i, photo in enumerate(base.photos):
-        label, together = (chosen.get(i, {}).get(slot) for slot in ("label", "side"))
-        if label and label.kind == EXCLUDE:
+        label, together, joined = (chosen.get(i, {}).get(sort) for sort in ("label", "side", "joined"))
+        if (label and label.kind == EXCLUDE) or joined:
             skipped.append(Skipped(photo.name, LEFT_OUT))
             continue
         class_name = classes[label.value] if label and label.kind == RELABEL else base.classes[photo.label]
         found.append((class_name, _held(photo, together)))
     disputed = []
     for i, one in enumerate(base.disputed, n):
-        label, together = (chosen.get(i, {}).get(slot) for slot in ("label", "side"))
+        label, together = (chosen.get(i, {}).get(sort) for sort in ("label", "side"))
         if label and label.kind == RELABEL:
             skipped = _settled(skipped, one.photo.name)
             found.append((classes[label.value], _held(one.photo, together)))
@@ -277,6 +207,15 @@ def apply(base: Dataset, decisions: Sequence[Decision]) -> Dataset:
         link_pixels(base, incoming)
         made = datasets.finish(found, disputed, skipped, notes, base.source, incoming, False, base.id)
         return datasets.keep(made, store)
+
+
+def _check(base: Dataset, given: Sequence[Decision]) -> None:
+    """Raise DataError where one says of a photo that it is of a class of which there are none."""
+    for decision, photo in readings.matched(base, unfit(base, given)):
+        raise DataError(
+            f"`{printable(decision.value)}` is no class of these photos, so `{printable(photo.name)}` cannot be of it. "
+            f"The classes are {some(list(base.classes))}."
+        )
 
 
 def _held(photo: Photo, together: Decision | None) -> Photo:
@@ -309,50 +248,42 @@ def places(dataset: Dataset) -> tuple[Path, int, np.ndarray]:
     return dataset.folder, len(dataset.every), np.arange(len(dataset.photos))
 
 
-def _original_folder(dataset: Dataset) -> Path:
-    return dataset.folder.parent / (dataset.original or dataset.id)
-
-
-def _slot(decision: Decision) -> tuple[str, str]:
-    """What a later decision takes the place of."""
-    return "side" if decision.kind == TOGETHER else "label", decision.photo or decision.file
-
-
-def _matched(base: Dataset, decisions: Iterable[Decision]) -> list[tuple[Decision, Photo]]:
-    """The decisions that are about photos of this dataset, with these."""
-    by_digits = {photo.sha256[:_DIGITS]: photo for photo in base.every}
-    names = _by_text([photo.name for photo in base.every])
-    by_own_name = {photo.name: photo for photo in base.every}
-    by_name = {text: by_own_name[name] for text, name in names.items()}
-    pairs = [(d, by_digits.get(d.photo[:_DIGITS]) if d.photo else by_name.get(d.file)) for d in decisions]
-    return [(decision, photo) for decision, photo in pairs if photo]
-
-
-def _by_digits(base: Dataset, decisions: Sequence[Decision]) -> list[Decision]:
-    """The same decisions; those that a person wrote with a file name alone get their photo's digits."""
-    found = {id(d): about(photo, d.kind, d.value) for d, photo in _matched(base, decisions)}
-    return [found.get(id(d), d) for d in decisions]
-
-
-def _by_text(names: Iterable[str]) -> dict[str, str]:
-    """Names by themselves, and by what the CSV makes of them."""
-    own = {name: name for name in names}
-    return {tables.read_back(name): name for name in own} | own
-
-
 def _change(
     dataset: Dataset, given: Sequence[Decision], changed: Callable[[list[Decision], list[Decision]], list[Decision]]
 ) -> Dataset:
-    """Write down changed decisions once they have proved to leave something to train on."""
-    base, path = original(dataset), path_of(dataset)
-    with workspace.lock(path.with_suffix(".lock")):
-        text = to_text(changed(_by_digits(base, of(base)), _by_digits(base, given)))
-        made = apply(base, _parsed(text, printable(str(path))))  # as it will be read next time
+    """Note changed decisions, with what was noted beside other readings since if it can be trained on."""
+    base = original(dataset)
+    with _locked(base):
+        given = readings.by_digits(base, given)
         try:
+            return _note(base, changed(readings.held(base), given))
+        except DataError:
+            return _note(base, changed(readings.by_digits(base, of(base)), given))
+
+
+def _note(base: Dataset, noted: Sequence[Decision], is_news: bool = True) -> Dataset:
+    """Write decisions down once they have proved to leave something to train on.
+
+    Unless it `is_news`, nothing is written that stands there, nor that nothing is decided about photos of a folder.
+    """
+    path, text = path_of(base), to_text(noted)
+    made = apply(base, fitting(base, readings.parsed(text, printable(str(path)))))  # as it will be read next time
+    try:
+        is_same = path.read_bytes() == text.encode() if path.exists() else not (noted or has_added(base))
+        if is_news or not is_same:
             workspace.write_atomic(path, text.encode())
-        except OSError as error:
-            raise DataError(explain_oserror(error)) from error
+    except OSError as error:
+        raise DataError(explain_oserror(error)) from error
     return made
+
+
+def has_added(dataset: Dataset) -> bool:
+    """Whether photos were added to it."""
+    return any(photo.added for photo in dataset.every)
+
+
+def _locked(base: Dataset) -> contextlib.AbstractContextManager[object]:
+    return workspace.lock(path_of(base).with_suffix(".lock"))
 
 
 def link_pixels(dataset: Dataset, folder: Path) -> None:
@@ -366,3 +297,9 @@ def link_pixels(dataset: Dataset, folder: Path) -> None:
                 raise
         except OSError:  # a disk that knows no links
             shutil.copyfile(source, folder / name)
+
+
+__all__ = [
+    "EXCLUDE", "KEEP", "KINDS", "RELABEL", "TOGETHER", "UNDONE", "WITHDRAW", "Decision", "about", "of", "original",
+    "path_of", "read", "to_text",
+]  # fmt: skip

@@ -16,7 +16,7 @@ import gradio as gr
 
 from tlapp import decisions, tasks
 from tlapp.dataset import Dataset
-from tlapp.decisions import EXCLUDE, KEEP, RELABEL, Decision
+from tlapp.decisions import EXCLUDE, KEEP, RELABEL, WITHDRAW, Decision
 from tlapp.errors import DataError, printable
 from tlapp.tasks import Task
 from tlapp.ui import findings, pieces, shelf
@@ -382,7 +382,7 @@ def _labels(p: Panel, look: Look) -> Update:
 def _decided(p: Panel, look: Look) -> Update:
     """How many decisions there are, and the file of them."""
     n = len(look.noted)
-    left, changed = (sum(d.kind == kind for d in look.noted) for kind in (EXCLUDE, RELABEL))
+    left, changed = (sum(d.kind in kinds for d in look.noted) for kinds in ((EXCLUDE, WITHDRAW), (RELABEL,)))
     said = f"{pieces.count(n, 'decision')}"
     if n:
         said += f": {left} left out, {changed} of another class, {n - left - changed} kept or put together"

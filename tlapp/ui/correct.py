@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from tlapp import additions, decisions
+from tlapp import additions
 from tlapp.additions import Addition, Joined
 from tlapp.dataset import Dataset, Photo
-from tlapp.decisions import Decision
 from tlapp.errors import DataError, RunError, printable, some
 from tlapp.tasks import Report, Task
 from tlapp.ui import pieces, sheets, shelf
@@ -40,9 +39,7 @@ class Panel(NamedTuple):
 
 
 class Last(NamedTuple):
-    """The dataset and run of before, the dataset that followed, what joined, the sheet with the picks of it, and what
-    had been decided by then.
-    """
+    """The dataset and run of before, the dataset that followed, what joined, and the sheet with the picks of it."""
 
     dataset: str
     run: str
@@ -50,7 +47,6 @@ class Last(NamedTuple):
     photos: tuple[Photo, ...]
     sheet: str
     right: dict[int, str]
-    noted: tuple[Decision, ...]
 
 
 def build() -> Panel:
@@ -94,8 +90,7 @@ def wire(p: Panel, mine: Mine, answers: gr.HTML, sheet: gr.State) -> Any:
             if joined and found:  # what was picked since then stays
                 found.right = {row: label for row, label in found.right.items() if picked.get(row) != label}
             if is_new:
-                noted = tuple(decisions.of(joined.dataset))
-                last = Last(dataset, run, joined.dataset.id, joined.photos, name, picked, noted)
+                last = Last(dataset, run, joined.dataset.id, joined.photos, name, picked)
                 _since[joined.dataset.id] = len(joined.photos), asked
             yield [
                 joined.dataset.id if is_new else gr.skip(),
@@ -111,14 +106,10 @@ def wire(p: Panel, mine: Mine, answers: gr.HTML, sheet: gr.State) -> Any:
     def take_back(name: str, dataset: str, last: Last | None) -> list[Any]:
         if last is None:
             raise DataError("There is nothing to undo.")
-        found, before = shelf.dataset(dataset), shelf.dataset(last.dataset)
-        is_last = found is None or (dataset == last.after and decisions.of(found) == list(last.noted))
-        if before and is_last:
-            back = additions.undo(before).id
-        elif found:
-            back = additions.take_back(found, last.photos).id
-        else:
+        after = shelf.dataset(dataset or last.after)
+        if after is None:
             raise DataError("Your photos are gone from the workspace. Load them again in 1 Data.")
+        back = additions.undo(shelf.dataset(last.dataset) or after, after, last.photos).id
         if (sheet := sheets.get(name)) and name == last.sheet:
             sheet.right = {**last.right, **sheet.right}
         said = pieces.notice("info", f"{pieces.count(len(last.photos), 'photo')} taken out again.")

@@ -155,7 +155,7 @@ def _wire_reading(p: Parts, mine: Mine) -> None:
 
         def work_and_add(report: Report) -> Joined:
             found = work(report)
-            return Joined(decisions.combine([old, found]), (), ()) if old else additions.as_noted(found)
+            return additions.beside(old, found) if old else additions.as_noted(found)
 
         for told in _reading.follow(request, work_and_add, _so_far):
             joined = told.answer

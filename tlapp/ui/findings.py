@@ -15,7 +15,7 @@ import numpy as np
 
 from tlapp import catalog, decisions, evaluate, plan
 from tlapp.dataset import Dataset, Split, has_test
-from tlapp.decisions import EXCLUDE, RELABEL, TOGETHER, Decision
+from tlapp.decisions import EXCLUDE, RELABEL, TOGETHER, WITHDRAW, Decision
 from tlapp.errors import DataError
 from tlapp.photos import Photo
 from tlapp.plan import Plan
@@ -65,7 +65,7 @@ class Look:
     @cached_property
     def labelled(self) -> dict[str, Decision]:
         """What was decided about labels, by the photos' digits, else by their names."""
-        return {d.photo or d.file: d for d in self.noted if d.kind != TOGETHER}
+        return {d.photo or d.file: d for d in self.noted if d.kind not in (TOGETHER, WITHDRAW)}
 
     def label_decision(self, photo: Photo) -> Decision | None:
         """What was decided about this photo's label."""
@@ -74,8 +74,14 @@ class Look:
 
     def is_out(self, index: int) -> bool:
         """Whether the person left this photo of `base` out."""
-        decision = self.label_decision(self.base.every[index])
-        return decision is not None and decision.kind == EXCLUDE
+        photo = self.base.every[index]
+        decision = self.label_decision(photo)
+        return (decision is not None and decision.kind == EXCLUDE) or decisions.about(photo, "").photo in self.withdrawn
+
+    @cached_property
+    def withdrawn(self) -> set[str]:
+        """The digits of photos that were added and are left out for the time being."""
+        return {d.photo for d in self.noted if d.kind == WITHDRAW}
 
     @cached_property
     def kept(self) -> list[int]:
