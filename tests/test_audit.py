@@ -271,13 +271,11 @@ def test_on_the_command_line_decisions_are_offered_and_used(tmp_path, capsys):
     assert main(["audit", str(folder)]) == 0
     told = capsys.readouterr()
     path = decisions.path_of(data)
-    assert (
-        f"Not used: one decision about these photos. To use what was done on the page: --decisions {path}" in told.err
-    )
+    assert "Not used: one decision about these photos. To use what was done on the page: --as-on-page" in told.err
     assert "blues 8, reds 8" in told.out
-    assert main(["audit", str(folder), "--json", "--decisions", str(path)]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["classes"] == {"blues": 7, "reds": 8}
+    for used in (["--as-on-page"], ["--decisions", str(path)]):
+        assert main(["audit", str(folder), "--json", *used]) == 0
+        assert json.loads(capsys.readouterr().out)["classes"] == {"blues": 7, "reds": 8}
     assert main(["audit", str(folder), "--decisions", str(tmp_path / "none.csv")]) == 1
     assert "does not exist" in capsys.readouterr().err
 

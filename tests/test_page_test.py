@@ -267,7 +267,8 @@ def test_what_was_added_is_there_when_the_folder_is_read_again_and_can_be_taken_
     site.locator("#undo-added").click()
     site.locator("#added", has_text="taken out again").wait_for()
     tab(site, "1 Data")
-    said.filter(has_text="left out").wait_for()
+    site.locator("#top-data", has_text="18 photos").wait_for()
+    site.locator("#move-added").wait_for(state="hidden")
 
 
 def test_what_was_undone_stays_out_when_the_folder_is_read_again(site, instant, tmp_path, home):
