@@ -271,21 +271,6 @@ def test_what_was_added_is_there_when_the_folder_is_read_again_and_can_be_taken_
     site.locator("#move-added").wait_for(state="hidden")
 
 
-def test_what_was_undone_stays_out_when_the_folder_is_read_again(site, instant, tmp_path, home):
-    site.locator("#photos input.files").set_input_files(photo(tmp_path / "new.png", COLOURS["blues"], 700))
-    site.locator(".tl-answer .tl-right").select_option(label="reds")
-    site.locator("#add-photos").click()
-    site.locator("#added", has_text="The new model").wait_for()
-    site.locator("#undo-added").click()
-    site.locator("#added", has_text="1 photo taken out again").wait_for()
-    tab(site, "1 Data")
-    fill(tmp_path / "photos", {"reds/more": 2}, seed=800)
-    load_path(site, tmp_path / "photos")
-    site.locator(".tl-count", has_text="10 photos").wait_for()
-    assert site.locator("#added-before .tl-notice").count() == 0
-    assert site.locator("#move-added").is_hidden()
-
-
 def test_an_added_photo_that_cannot_join_again_is_named(site, instant, tmp_path):
     new = photo(tmp_path / "new.png", COLOURS["blues"], 700)
     additions.add(instant, [additions.Addition("new.png", new, "reds")])
