@@ -219,6 +219,14 @@ def test_several_corrections_are_collected_and_those_there_already_are_said_so(s
     }  # fmt: skip
 
 
+def add_one(site, tmp_path):
+    """Have a photo joined as another class than it was answered."""
+    site.locator("#photos input.files").set_input_files(photo(tmp_path / "new.png", COLOURS["blues"], 700))
+    site.locator(".tl-answer .tl-right").select_option(label="reds")
+    site.locator("#add-photos").click()
+    site.locator("#added", has_text="The new model").wait_for()
+
+
 def test_a_pick_taken_back_is_not_added(site, instant, tmp_path):
     site.locator("#photos input.files").set_input_files(photo(tmp_path / "new.png", COLOURS["blues"], 700))
     site.locator(".tl-answer .tl-right").select_option(label="reds")
@@ -228,10 +236,7 @@ def test_a_pick_taken_back_is_not_added(site, instant, tmp_path):
 
 
 def test_undo_after_a_later_decision_keeps_that_decision(site, instant, tmp_path, home):
-    site.locator("#photos input.files").set_input_files(photo(tmp_path / "new.png", COLOURS["blues"], 700))
-    site.locator(".tl-answer .tl-right").select_option(label="reds")
-    site.locator("#add-photos").click()
-    site.locator("#added", has_text="The new model").wait_for()
+    add_one(site, tmp_path)
     tab(site, "1 Data")
     site.locator("#top-data", has_text="17 photos").wait_for()
     site.locator("#check-photos").click()
@@ -245,10 +250,7 @@ def test_undo_after_a_later_decision_keeps_that_decision(site, instant, tmp_path
 
 
 def test_what_was_added_is_there_when_the_folder_is_read_again_and_can_be_taken_out(site, instant, tmp_path, home):
-    site.locator("#photos input.files").set_input_files(photo(tmp_path / "new.png", COLOURS["blues"], 700))
-    site.locator(".tl-answer .tl-right").select_option(label="reds")
-    site.locator("#add-photos").click()
-    site.locator("#added", has_text="The new model").wait_for()
+    add_one(site, tmp_path)
     tab(site, "1 Data")
     fill(tmp_path / "photos", {"reds/more": 2}, seed=800)
     load_path(site, tmp_path / "photos")

@@ -218,14 +218,15 @@ def _stop_older(found: Dataset) -> None:
 def _tops(dataset: str, run: str) -> list[Any]:
     """What each tab says first: what is done, or what is missing and where to find it."""
     found, model = shelf.dataset(dataset), shelf.model(run)
-    photos, trained, instant = "", "", _instant(found)
+    models = shelf.models()
+    photos, trained, instant = "", "", _instant(found, models)
     if found:
         parts = [pieces.count(len(found.photos), "photo"), pieces.count(len(found.classes), "class")]
         photos = ", ".join([*parts, f"{len(found.skipped)} skipped"]) + instant
     if model:
         of = f"Run {model.run.id}, on {Path(model.source).name}"
         trained = f"{of}: {evaluate.in_words(model.accuracy, model.n_test, 'test photos')}"
-    finished, every = len(shelf.models()), len(runs.all_runs(workspace.home()))
+    finished, every = len(models), len(runs.all_runs(workspace.home()))
     others = f" of {every}" if every > finished else ""
     results = f"{finished}{others} runs are finished; all are listed below" if every > 1 else "One run is finished"
     return [
@@ -237,10 +238,10 @@ def _tops(dataset: str, run: str) -> list[Any]:
     ]
 
 
-def _instant(found: Dataset | None) -> str:
+def _instant(found: Dataset | None, models: list[shelf.Model]) -> str:
     """How far the instant model of these photos is."""
     run = shelf.instant(found, plan.instant(found)) if found else None
-    made = next((model for model in shelf.models() if model.run == run), None) if run else None
+    made = next((model for model in models if model.run == run), None) if run else None
     if made:
         score = evaluate.in_words(made.accuracy, made.n_test, "test photos")
         return f" · instant model: {score}; drop a new photo to try it"
