@@ -25,8 +25,10 @@ from sites import (
 )
 
 from tlapp import catalog, dataset, demo, runs, tune, workspace
+from tlapp.errors import RunError
 from tlapp.plan import Augmentation, suggest
 from tlapp.tune import Trial
+from tlapp.ui import shelf
 from tlapp.ui.views import Shown, grid, offered
 
 
@@ -123,6 +125,14 @@ def test_a_click_that_cannot_be_done_is_answered_by_a_sentence(site, folder):
     site.locator("#said.tl-on", has_text="No class is chosen. Choose the class to take out.").wait_for()
     site.locator("#said").click()
     site.locator("#said").wait_for(state="hidden")
+
+
+def test_one_panel_that_cannot_be_filled_is_said_and_the_others_are(site, folder, monkeypatch):
+    load(site, folder)
+    monkeypatch.setattr(shelf, "models", lambda: (_ for _ in ()).throw(RunError("The list of <models> is gone.")))
+    site.reload()
+    site.locator("#said.tl-on", has_text="The list of <models> is gone.").wait_for()
+    site.locator("#overview", has_text="reds").wait_for()
 
 
 def test_an_error_leaves_the_photos_and_settings_that_were_there(site, folder, tmp_path):

@@ -526,6 +526,19 @@ def test_the_page_asks_nothing_of_any_other_machine(start, page):
     assert page.locator("footer a, footer button").count() == 0
 
 
+def test_scripts_are_kept_by_the_browser_and_the_page_itself_is_not(start, page):
+    served = start()
+    kept = {}
+    page.on("response", lambda answer: kept.update({answer.url: answer.headers.get("cache-control", "")}))
+    page.goto(served.url)
+    page.get_by_text("the page's words").wait_for()
+    scripts = [url for url in kept if "/assets/" in url]
+    assert len(scripts) > 10
+    assert all("immutable" in kept[url] for url in scripts)
+    assert not [url for url in kept if url not in scripts and "immutable" in kept[url]]
+    assert ask(served, "/assets/none-12345678.js")[0] == 404
+
+
 def test_no_handler_is_queued_but_those_that_report_progress():
     queued = [function for function in build_app().fns.values() if function.queue]
     assert queued

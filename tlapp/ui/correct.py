@@ -113,7 +113,7 @@ def wire(p: Panel, mine: Mine, answers: gr.HTML, sheet: gr.State) -> Any:
         if (sheet := sheets.get(name)) and name == last.sheet:
             sheet.right = {**last.right, **sheet.right}
         said = pieces.notice("info", f"{pieces.count(len(last.photos), 'photo')} taken out again.")
-        return [back, last.run if back == last.dataset else gr.skip(), *tally(name, back), said,
+        return [back, last.run if back == last.dataset else gr.skip(), *tally(name, back), said, "",
                 gr.Button(visible=False), None]  # fmt: skip
 
     answers.pick(pick, [sheet, mine.dataset], counted, **{**QUIET, "trigger_mode": "multiple"})
@@ -121,7 +121,10 @@ def wire(p: Panel, mine: Mine, answers: gr.HTML, sheet: gr.State) -> Any:
     p.add.click(add, [sheet, mine.dataset, mine.run, p.last], outputs, show_progress="hidden")
     p.cancel.click(_adding.cancel, None, None, queue=False)
     return p.undo.click(
-        take_back, [sheet, mine.dataset, p.last], [mine.dataset, mine.run, *counted, p.news, p.undo, p.last], **QUIET
+        take_back,
+        [sheet, mine.dataset, p.last],
+        [mine.dataset, mine.run, *counted, p.progress, p.news, p.undo, p.last],
+        **QUIET,
     )
 
 

@@ -43,7 +43,48 @@ class Step:
 
     def after(self, event: Any) -> Any:
         """Put it behind the event; returns the event of its end."""
-        return event.then(self.function, self.inputs, self.outputs, **self.how)
+        return self.on(event.then)
+
+    def on(self, listener: Callable[..., Any]) -> Any:
+        """Put it behind what `listener` listens to, such as `button.click`; returns the event of its end."""
+        return listener(self.function, self.inputs, self.outputs, **self.how)
+
+
+def _as_list(parts: Any) -> list[Any]:
+    """What a handler reads or fills, one by one."""
+    return [] if parts is None else list(parts) if isinstance(parts, list | set) else [parts]
+
+
+def together(fault: gr.Textbox, *steps: Step) -> Step:
+    """The steps as one request; each sees the page as it was before all of them.
+
+    Where one cannot be done, the others are, and `fault` is given its sentence.
+    """
+    inputs = {part for step in steps for part in _as_list(step.inputs)}
+    outputs = dict.fromkeys(part for step in steps for part in _as_list(step.outputs))
+
+    def do(values: dict[Any, Any]) -> dict[Any, Any]:
+        filled, said = dict[Any, Any](), ""
+        for step in steps:
+            try:
+                filled |= _answer(step, values)
+            except gr.Error as error:
+                said = str(error.message)
+        return {**filled, fault: said}
+
+    return Step(do, inputs, [*outputs, fault])
+
+
+def _answer(step: Step, values: dict[Any, Any]) -> dict[Any, Any]:
+    """What the step fills, by component; what it passes over is left out."""
+    takes_all = isinstance(step.inputs, set)
+    answer = step.function(values) if takes_all else step.function(*(values[part] for part in _as_list(step.inputs)))
+    outputs = _as_list(step.outputs)
+    if isinstance(answer, dict) and "__type__" not in answer:
+        return answer
+    if answer == gr.skip():
+        return {}
+    return dict(zip(outputs, [answer] if len(outputs) == 1 else answer, strict=True))
 
 
 class Recall(NamedTuple):
@@ -57,7 +98,7 @@ class Recall(NamedTuple):
 
     wanted: gr.State
     take: Step
-    taken: gr.State
+    taken: gr.Number
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import errno
 import hashlib
 import ipaddress
 import os
+import re
 import socket
 import time
 import webbrowser
@@ -20,7 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tlapp import workspace
 from tlapp.errors import UserError, printable
@@ -33,6 +36,7 @@ DEFAULT_PORT = 7860
 PORTS_TRIED = 20
 MAX_FILE_BYTES = 4 * 1024**3  # a zip of 2,000 photos; single photos have a cap of their own
 LOOSE_SECONDS = 3600
+IDLE_SECONDS = 0.02  # between two looks for queued work; Gradio's own is a thousandth
 KEPT_SECONDS = 24 * 3600
 
 REFUSALS = {
@@ -40,7 +44,26 @@ REFUSALS = {
     errno.EACCES: "This system does not give port {port} to you. Give one above 1023 with --port.",
     errno.EADDRNOTAVAIL: "{address} is not an address of this machine. Give one that is, or leave out --host.",
 }
+_ASSET = re.compile(r"/assets/[\w.-]+-[\w-]{8,}\.(js|css)")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Kept:
+    """ASGI middleware that lets the browser keep Gradio's own scripts and styles, whose names change with them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; the answer for a script or style says that it never changes."""
+
+        async def said(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 200:
+                MutableHeaders(scope=message)["cache-control"] = "private, max-age=31536000, immutable"
+            await send(message)
+
+        is_asset = scope["type"] == "http" and _ASSET.fullmatch(scope["path"])
+        await self._app(scope, receive, said if is_asset else send)
 
 
 @dataclass(frozen=True)
@@ -93,8 +116,9 @@ def launch(
         no_proxy = stack.enter_context(_environment(uploads))
         demo = build()
         demo.queue(max_size=64, default_concurrency_limit=4)
+        demo._queue.sleep_when_free = IDLE_SECONDS  # a page that nobody uses cost a twentieth of a core
         demo.delete_cache = demo.delete_cache or (LOOSE_SECONDS, KEPT_SECONDS)
-        guard = Middleware(Guard, host=host, is_open=is_open)
+        layers = [Middleware(Guard, host=host, is_open=is_open), Middleware(Kept)]
         held.close()
         stack.callback(demo.close, verbose=False)
         try:
@@ -102,7 +126,7 @@ def launch(
                 server_name=f"[{address}]" if address.version == 6 else str(address),
                 server_port=port,
                 auth=doorman.admits if doorman else None,  # type: ignore[arg-type]  # awaited where it is async
-                app_kwargs={"middleware": [guard], "lifespan": _tidying(uploads)},
+                app_kwargs={"middleware": layers, "lifespan": _tidying(uploads)},
                 **look(), max_file_size=MAX_FILE_BYTES,
                 prevent_thread_lock=True, quiet=True, show_error=False, inline=False, inbrowser=False, share=False,
                 footer_links=[], run_history=False, enable_monitoring=False,

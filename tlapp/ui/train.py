@@ -128,22 +128,30 @@ def build(mine: Mine, data: Tab) -> Tab:
         if values[p.strength] == form.CUSTOM:
             return {p.preset: gr.skip()}
         changed = dict(zip(strengths, form.slider_values(AUGMENTATIONS[values[p.strength]]), strict=True))
-        return {**changed, p.preset: _preset(p, values | changed)}
+        return {**changed, p.preset: _preset(p, values | changed), **show_and_tell(values | changed)}
 
-    chosen = p.strength.input(take_strength, inputs | {p.strength}, [*strengths, p.preset], **QUIET)
-    tells.after(shows.after(chosen))
-    for event in _wire_views(p):
-        shows.after(event)
+    @pieces.guarded
+    def show_and_tell(values: dict[Any, Any]) -> dict[Any, Any]:
+        return {p.views: show(values), **dict(zip(p.told, tell(values), strict=True))}
+
+    def move(number: gr.State, by: int, values: dict[Any, Any]) -> dict[Any, Any]:
+        moved = {number: values[number] + by}
+        return {**moved, p.views: show(values | moved)}
+
+    both = Step(show_and_tell, inputs, [p.views, *p.told])
+    p.strength.input(take_strength, inputs | {p.strength}, [*strengths, p.preset, *both.outputs], **QUIET)
+    for button, number, by in ((p.back, p.photo, -1), (p.another, p.photo, 1), (p.redraw, p.draw, 1)):
+        button.click(partial(move, number, by), inputs, [number, p.views], **QUIET)
     for event in _wire_blocks(p, mine):
-        shows.after(tells.after(event))
+        both.after(event)
     for name, component in p.numbers.items():
         outputs = [p.numbers["solver"], p.blocks, p.preset]
         event = component.input(partial(_follow_setting, p, name), inputs, outputs, **QUIET)
-        tells.after(shows.after(event) if name == "framing" else event)
+        (both if name == "framing" else tells).after(event)
     for component in data.fields.values():
         component.input(tell, inputs, p.told, **QUIET)
     if data.show_whole:
-        tells.after(shows.after(_wire_framing(p.numbers["framing"], data.show_whole)))
+        both.after(_wire_framing(p.numbers["framing"], data.show_whole))
     for event in weights.wire(p.weights, p.backbone):
         tells.after(event)
     fills = {"blocks": p.blocks, **{name: p.numbers[name] for name in ("solver", "fine_tune_rate")}}
@@ -159,8 +167,8 @@ def build(mine: Mine, data: Tab) -> Tab:
             data.start.click(start_at_once, inputs | {suited}, mine.run, queue=False, show_progress="hidden")
         )
 
-    filled = [p.preset, p.photo, *p.suggested, p.recalled, p.tries.said, *p.told, suited]
-
+    until_told = gr.Timer(0.5, active=False)
+    filled = [p.preset, p.photo, *p.suggested, p.recalled, p.tries.said, *p.told, suited, until_told]
     weights_classes = p.numbers["class_weighting"]
 
     def refresh(dataset: str, known: str | None, weighting: str) -> list[Any] | dict[Any, Any]:
@@ -170,6 +178,7 @@ def build(mine: Mine, data: Tab) -> Tab:
         wait = pieces.notice("info", "Working out how long it takes.")  # the first time takes a moment
         if now and before and (now.original or now.id) == (before.original or before.id):  # a decision about photos
             changed = {p.go: gr.Button("Train", interactive=False), p.why_not: wait, suited: dataset}
+            changed[until_told] = gr.Timer(active=True)
             if weighting == plan.suggest(before).class_weighting:  # as it was suggested, and never touched
                 changed[weights_classes] = plan.suggest(now).class_weighting
             return changed
@@ -184,11 +193,10 @@ def build(mine: Mine, data: Tab) -> Tab:
             wait,
             gr.skip(),
             dataset,
+            gr.Timer(active=True),
         ]
 
     refreshes = Step(pieces.guarded(refresh), [mine.dataset, suited, weights_classes], filled)
-    until_told = gr.Timer(0.5, active=False)
-    waits = Step(lambda: gr.Timer(active=True), None, until_told)
 
     def tell_last(values: dict[Any, Any]) -> tuple[Any, ...]:
         """Nothing yet, and so no Train button, while newer photos are on their way or nothing can be timed."""
@@ -199,13 +207,13 @@ def build(mine: Mine, data: Tab) -> Tab:
 
     until_told.tick(tell_last, inputs | {suited}, [*p.told, until_told], **QUIET)
     recalls = _wire_recall(p, mine, fields, suited)
-    waits.after(shows.after(recalls.taken.change(lambda: None, None, None, **QUIET)))
-    return Tab([refreshes, shows, waits], started, recall=recalls, once_ended=[marks])
+    Step(lambda: gr.Timer(active=True), None, until_told).after(shows.on(recalls.taken.change))
+    return Tab([refreshes, shows], started, recall=recalls, once_ended=[marks])
 
 
 def _wire_recall(p: Parts, mine: Mine, fields: dict[str, Any], suited: gr.State) -> Recall:
     """A run's settings, put back into all widgets once these suit the photos that are loaded."""
-    wanted, taken = gr.State(""), gr.State(0)
+    wanted, taken = gr.State(""), gr.Number(0, visible=False)
 
     @pieces.guarded
     def take(values: dict[Any, Any]) -> dict[Any, Any]:
@@ -294,12 +302,6 @@ def _lay_out() -> Parts:
         strength, sliders, recalled, grid, marks, back, another, redraw, backbone, panel, preset, panel_of_tries,
         blocks, words, numbers, go, why_not, costs, photo, draw,
     )  # fmt: skip
-
-
-def _wire_views(p: Parts) -> list[Any]:
-    """Another photo, other draws."""
-    steps = [(p.back, p.photo, -1), (p.another, p.photo, 1), (p.redraw, p.draw, 1)]
-    return [button.click(lambda n, by=by: n + by, number, number, **QUIET) for button, number, by in steps]
 
 
 def _wire_blocks(p: Parts, mine: Mine) -> list[Any]:
