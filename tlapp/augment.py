@@ -15,10 +15,9 @@ from torchvision.transforms import v2
 
 from tlapp import catalog, images
 from tlapp.catalog import Backbone
+from tlapp.images import GREY
 from tlapp.plan import Augmentation, Plan
 from tlapp.seeding import seeded
-
-GREY = 127
 
 
 class Views:
@@ -42,30 +41,21 @@ class Views:
 
     def plain(self, pixels: np.ndarray) -> torch.Tensor:
         """The centre of the photo, or all of it, resized by Pillow: uint8 (3, crop, crop), channels last in memory."""
+        return torch.from_numpy(self.square(pixels)).permute(2, 0, 1)
+
+    def square(self, pixels: np.ndarray) -> np.ndarray:
+        """As `plain`: uint8 (crop, crop, 3)."""
+        b = self.backbone
         if self.framing == "letterbox":
-            return torch.from_numpy(self._letterboxed(pixels)).permute(2, 0, 1)
-        resized = images.resize(pixels, self.backbone.resize, self.backbone.interpolation)
-        height, width = resized.shape[:2]
-        crop = self.backbone.crop
-        top, left = round((height - crop) / 2), round((width - crop) / 2)
-        return torch.from_numpy(resized[top : top + crop, left : left + crop].copy()).permute(2, 0, 1)
+            return images.letterboxed(pixels, b.crop, b.interpolation)
+        return images.centre(pixels, b.resize, b.crop, b.interpolation)
 
     def draw(self, pixels: np.ndarray, seed: int) -> torch.Tensor:
         """The random view that `seed` means, always the same: uint8 (3, crop, crop)."""
         if self.augmentation.is_off:
             return self.plain(pixels)
         with seeded(seed):
-            return self._transform(_tensor(self._letterboxed(pixels) if self.framing == "letterbox" else pixels))
-
-    def _letterboxed(self, pixels: np.ndarray) -> np.ndarray:
-        """All of the photo in the middle of a grey square: uint8 (crop, crop, 3)."""
-        crop = self.backbone.crop
-        whole = images.fit(pixels, crop, self.backbone.interpolation)
-        height, width = whole.shape[:2]
-        top, left = (crop - height) // 2, (crop - width) // 2
-        square = np.full((crop, crop, 3), GREY, np.uint8)
-        square[top : top + height, left : left + width] = whole
-        return square
+            return self._transform(_tensor(self.square(pixels) if self.framing == "letterbox" else pixels))
 
     def normalise(self, views: Sequence[torch.Tensor]) -> torch.Tensor:
         """uint8 views (3, H, W), at least one → float32 (views, 3, H, W) with the backbone's mean and deviation.

@@ -87,6 +87,11 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     evaluate.add_argument("folder", metavar="FOLDER", nargs="?", help="one sub-folder per class, all of it test")
     _json_option(evaluate)
 
+    export = command("export", run_commands.export, "Write a run's model to a folder or zip that needs no tlapp.")
+    export.add_argument("name", metavar="RUN", help=run_help)
+    export.add_argument("--to", metavar="DIR|ZIP", required=True, help="an empty or new folder, or a new .zip")
+    _json_option(export)
+
     listing = command("runs", run_commands.list_runs, "List the runs; name, annotate, remove or compare them.")
     _json_option(listing)
     actions = _run_actions(listing, run_help)

@@ -30,6 +30,8 @@ MIN_SIDE = 8
 # MPO, several JPEGs in one file, is opened by the JPEG reader.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
 GROUND = (255, 255, 255)
+GREY = 127
+"""Beside a photo that is shown whole."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -148,6 +150,24 @@ def fit(pixels: Array, long_side: int, interpolation: str) -> Array:
         return pixels
     size = max(1, round(width * long_side / longer)), max(1, round(height * long_side / longer))
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling[interpolation.upper()]))
+
+
+def centre(pixels: Array, short_side: int, crop: int, interpolation: str) -> Array:
+    """The middle of a photo, scaled as `resize` does: uint8 (crop, crop, 3)."""
+    resized = resize(pixels, short_side, interpolation)
+    height, width = resized.shape[:2]
+    top, left = round((height - crop) / 2), round((width - crop) / 2)
+    return resized[top : top + crop, left : left + crop].copy()
+
+
+def letterboxed(pixels: Array, side: int, interpolation: str) -> Array:
+    """All of a photo in the middle of a grey square: uint8 (side, side, 3)."""
+    whole = fit(pixels, side, interpolation)
+    height, width = whole.shape[:2]
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.full((side, side, 3), GREY, np.uint8)
+    square[top : top + height, left : left + width] = whole
+    return square
 
 
 def _check_size(width: int, height: int) -> None:

@@ -1,4 +1,4 @@
-"""What `tlapp runs` does: runs listed, named, annotated, removed, brought back and compared.
+"""What `tlapp runs` and `tlapp export` do: runs listed, named, annotated, removed, brought back, compared, exported.
 
 Each command takes the parsed options and returns its exit code.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
-from tlapp import compare, evaluate, history, runs, workspace
+from tlapp import compare, evaluate, history, runs, terminal, workspace
 from tlapp.compare import Comparison, Pair
 from tlapp.errors import RunError, printable
 from tlapp.runs import Run
@@ -88,6 +89,23 @@ def restore(options: argparse.Namespace) -> int:
     """Bring a removed run back."""
     run = history.restore(workspace.home(), options.name)
     print(json.dumps({"run": run.id, "path": str(run.path)}) if options.json else f"Run {run.id} is back.")
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write a run's bundle."""
+    run = _find(options.name)
+    from tlapp import export
+
+    made = export.export(run, Path(options.to), terminal.say)
+    if options.json:
+        print(json.dumps(made.to_dict()))
+        return 0
+    print(
+        f"Run {run.id} is in {printable(str(made.path))}, {len(made.files)} files: `predict.py` answers without tlapp."
+    )
+    photos = f"{made.photos_compared:,} validation photos"
+    print(f"On {photos} its probabilities differ from the app's by {made.max_difference:.1g} at most.")
     return 0
 
 

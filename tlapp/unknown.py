@@ -46,6 +46,11 @@ def unit(features: np.ndarray) -> np.ndarray:
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
+def spread(known: np.ndarray) -> float:
+    """The standard deviation by which values are measured, of known ones; bounded, as these may be all alike."""
+    return max(float(known.std()), abs(float(known.mean())) / 20, 1e-6)
+
+
 @dataclass(frozen=True)
 class Usual:
     """Distances and energies of known photos when they were held out: float64 (photos,) each, at least one."""
@@ -54,13 +59,14 @@ class Usual:
     energies: np.ndarray
 
     @cached_property
-    def _sorted(self) -> np.ndarray:
+    def scores(self) -> np.ndarray:
+        """How strange each is, in standard deviations, the least strange first: float64 (photos,)."""
         return np.sort(self._score(self.distances, self.energies))
 
     def _score(self, distances: np.ndarray, energies: np.ndarray) -> np.ndarray:
         total = np.zeros(len(distances))
         for values, known in ((distances, self.distances), (energies, self.energies)):
-            total += (values - known.mean()) / max(float(known.std()), abs(float(known.mean())) / 20, 1e-6)
+            total += (values - known.mean()) / spread(known)
         return total
 
     def strangeness(self, distances: np.ndarray, energies: np.ndarray) -> np.ndarray:
@@ -69,7 +75,7 @@ class Usual:
         Counted among the held-out ones as if there were one more (so that a line keeps the part it promises of new
         photos too: Vovk et al. 2005); beyond the strangest of them by an exponential tail.
         """
-        known, scores = self._sorted, self._score(distances, energies)
+        known, scores = self.scores, self._score(distances, energies)
         beyond = np.maximum(scores - known[-1], 0) / max(float(known.std()), 1.0)
         inside = np.searchsorted(known, scores) / (len(known) + 1)
         return np.where(scores > known[-1], 1 - np.exp(-beyond) / (len(known) + 1), inside)

@@ -1,0 +1,198 @@
+"""A model that leaves the app: what is in the bundle, that it answers as the app does, and when it is not written."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from conftest import COLOURS, photo, shrink_pictures
+from PIL import Image
+
+from tlapp import backbones, card, catalog, cli, export, graph, images, predict, runs
+from tlapp.augment import Views
+from tlapp.errors import DataError, RunError
+from tlapp.plan import AUGMENTATIONS
+from tlapp.predict import Predictor
+from tlapp.runs import Run
+
+FILES = {
+    "MODEL_CARD.md", "confusion.png", "labels.txt", "learned.safetensors", "model.onnx", "model.safetensors",
+    "pictures.py", "predict.py", "preprocess.json", "report.json", "requirements.txt", "run.json",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(trained, tmp_path_factory):
+    """A bundle that many tests read, and what was said of it; none may change it."""
+    path = tmp_path_factory.mktemp("bundle") / "reds and blues"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TLAPP_HOME", str(trained.home))
+        shrink_pictures(patch)
+        return export.export(trained.run, path)
+
+
+def ask(bundle, *files, flags=("--json",)):
+    """Exit code, output and complaints of the bundle's own program, run far from tlapp."""
+    command = [sys.executable, "-B", str(bundle / "predict.py"), *flags, *map(str, files)]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=bundle.parent, env=clean, timeout=120)
+    return done.returncode, done.stdout, done.stderr
+
+
+def odd_photos(folder):
+    """A wide photo that lies on its side, one with transparency, one in grey of 16 bits, and one that is none."""
+    wide = photo(folder / "wide.png", COLOURS["blues"], 5, (90, 40))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    with Image.open(wide) as picture:
+        picture.save(folder / "turned.jpg", quality=95, exif=turned)
+        picture.convert("RGBA").save(folder / "clear.webp", lossless=True)
+    grey = np.random.default_rng(0).integers(0, 65535, (70, 64), dtype=np.uint16)
+    Image.fromarray(grey).save(folder / "grey.png")
+    (folder / "none.jpg").write_bytes(b"hello")
+    return [folder / name for name in ("turned.jpg", "clear.webp", "grey.png", "none.jpg", "gone.jpg")]
+
+
+def test_the_bundle_answers_as_the_app_does_in_the_same_fields(made, trained, small_pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv("TLAPP_HOME", str(trained.home))
+    files = odd_photos(tmp_path)
+    code, printed, complaints = ask(made.path, *files)
+    ours = list(predict.load(trained.run).predict_files(files))
+    theirs = json.loads(printed)
+    assert code == 1
+    assert "none.jpg" in complaints
+    assert "Traceback" not in complaints
+    for own, answer in zip(ours[:3], theirs[:3], strict=True):
+        assert list(answer) == list(vars(own))
+        assert answer["probabilities"] == pytest.approx(own.probabilities, abs=1e-5)
+        assert answer["strangeness"] == pytest.approx(own.strangeness, abs=1e-5)
+        assert (answer["file"], answer["label"], answer["unknown"]) == (own.file, own.label, own.unknown)
+    assert theirs[3] == {"file": str(files[3]), "error": f"{files[3]} {ours[3].reason}."}
+    assert set(theirs[4]) == {"file", "error"}
+
+
+def test_what_the_command_prints_is_what_was_measured(made, trained, small_pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TLAPP_HOME", str(trained.home))
+    monkeypatch.setattr(graph, "to_onnx", lambda *_: (made.path / "model.onnx").read_bytes())
+    path = tmp_path / "new" / "model.zip"
+    assert cli.main(["export", trained.run.id, "--to", str(path), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == {
+        "path": str(path), "files": sorted(FILES), "max_difference": made.max_difference, "photos_compared": 4,
+        "same_class": 4,
+    }  # fmt: skip
+    assert 0 < printed["max_difference"] < 1e-4
+    with zipfile.ZipFile(path) as archive:
+        assert set(archive.namelist()) == {f"model/{name}" for name in FILES}
+        assert archive.read("model/labels.txt").decode() == "blues\nreds\n"
+
+
+def test_the_bundle_is_whole_and_names_no_place_of_this_machine(made, trained):
+    assert {file.name for file in made.path.iterdir()} == set(made.files) == FILES
+    for file in made.path.iterdir():
+        assert str(trained.folder.parent).encode() not in file.read_bytes(), file.name
+    for name in ("predict.py", "pictures.py"):
+        imported = {
+            (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name).partition(".")[0]
+            for node in ast.walk(ast.parse((made.path / name).read_text()))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+        }
+        assert imported - set(sys.stdlib_module_names) <= {"numpy", "PIL", "onnxruntime", "pictures"}
+
+
+def test_the_onnx_model_says_of_itself_how_it_is_used(made, trained):
+    model = onnx.load(made.path / "model.onnx")
+    assert [(one.domain, one.version) for one in model.opset_import] == [("", graph.OPSET)]
+    session = onnxruntime.InferenceSession(made.path / "model.onnx")
+    (given,) = session.get_inputs()
+    assert (given.name, given.type, given.shape[1:]) == ("pixels", "tensor(uint8)", [56, 56, 3])
+    told = session.get_modelmeta().custom_metadata_map
+    assert json.loads(told["classes"]) == list(trained.run.classes)
+    assert json.loads(told["preprocess"]) == json.loads((made.path / "preprocess.json").read_text())
+    assert float(told["keep"]) == trained.run.keep()
+    assert float(told["temperature"]) == trained.run.report()["calibration"]["temperature"]
+    for n in (1, 3):
+        found = session.run(None, {"pixels": np.zeros((n, 56, 56, 3), np.uint8)})
+        assert [one.shape for one in found] == [(n, 2), (n,)]
+
+
+def test_a_mirrored_letterboxed_network_of_several_depths_answers_so_as_onnx(small_pictures):
+    entry = catalog.get("resnet18")
+    model = backbones.build(entry, 3, several=True)
+    model.mirror = True
+    predictor = Predictor(model, Views(AUGMENTATIONS["off"], entry, "letterbox"), ("a", "b", "c"))
+    photos = [np.random.default_rng(n).integers(0, 256, (60, 40 + 30 * n, 3), dtype=np.uint8) for n in range(3)]
+    session = onnxruntime.InferenceSession(graph.to_onnx(predictor, {"classes": ["a", "b", "c"]}))
+    pixels = np.stack([images.letterboxed(one, entry.crop, entry.interpolation) for one in photos])
+    (found,) = session.run(None, {"pixels": pixels})
+    assert np.ptp(found, 0).max() > 1e-3  # the photos are told apart
+    np.testing.assert_allclose(found, predictor.probabilities(photos), atol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", ["probabilities", "program"])
+def test_a_bundle_that_answers_otherwise_is_not_written(
+    wrong, made, trained, small_pictures, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setenv("TLAPP_HOME", str(trained.home))
+    right = made.path / "model.onnx"
+
+    def another(*_):
+        if wrong == "program":
+            return b"no model"
+        model = onnx.load(right)
+        bias = next(one for one in model.graph.initializer if one.name.endswith("linear.bias"))
+        values = onnx.numpy_helper.to_array(bias) + np.float32([0.02, 0])
+        bias.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), bias.name))
+        return model.SerializeToString()
+
+    monkeypatch.setattr(graph, "to_onnx", another)
+    said = r"differ from the app's by up to 0\.00" if wrong == "probabilities" else "its own predict.py fails here"
+    with pytest.raises(RunError, match=said):
+        export.export(trained.run, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+    assert not list((trained.home / "exports").glob("bundle-*[!k]"))
+
+
+def test_what_lies_there_already_is_not_touched(trained, small_pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv("TLAPP_HOME", str(trained.home))
+    full, file, archive = tmp_path / "full", tmp_path / "file", tmp_path / "old.zip"
+    full.mkdir()
+    for path in (full / "mine.txt", file, archive):
+        path.write_text("mine")
+    for path in (full, file, archive):
+        with pytest.raises(DataError, match="exists already"):
+            export.export(trained.run, path)
+    assert [path.read_text() for path in (full / "mine.txt", file, archive)] == ["mine"] * 3
+
+
+def test_a_run_whose_photos_are_gone_is_refused_in_a_sentence(own_run, small_pictures, tmp_path):
+    for path in own_run.dataset_folder.iterdir():
+        path.unlink()
+    with pytest.raises(RunError, match="are gone from the workspace"):
+        export.export(own_run, tmp_path / "bundle")
+
+
+def test_the_card_gives_the_score_with_its_interval_and_shows_foreign_names_literally(made, trained, monkeypatch):
+    text = (made.path / "MODEL_CARD.md").read_text()
+    report = trained.run.report()
+    assert f"of {report['n_test']} test photos right, plausibly" in text
+    assert f"| 4 validation photos | 4 | {made.max_difference:.1e} |" in text
+    assert "Apache-2.0" in text
+    header = {**trained.run.header(), "source": "/home/ana/<script>alert(1)</script>|*x*"}
+    monkeypatch.setattr(Run, "header", lambda run: header)
+    text = card.of(trained.run, 0.0, 4, 4, 20)
+    assert "script>" not in text
+    assert r"script\>\|\*x\*: 8 photos to learn from" in text
+
+
+def test_a_run_without_a_model_cannot_be_exported(home, tmp_path):
+    run, lock = runs.create(home, {"plan": {}, "dataset": "", "source": "", "classes": []})
+    lock.release()
+    with pytest.raises(RunError, match="has no model yet"):
+        export.export(run, tmp_path / "bundle")

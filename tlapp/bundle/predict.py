@@ -1,0 +1,87 @@
+"""Classify photos with the model beside this file. Needs onnxruntime, Pillow and NumPy; see requirements.txt.
+
+    python predict.py PHOTO… [--json]
+
+Prints for each photo the class, how sure the model is, and the file; a photo of which no class may be right is
+"none of these". With --json, a list with `file`, `label`, `probability`, `probabilities`, `unknown`, `strangeness`,
+or `file` and `error`. Ends with 1 if a photo could not be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from pictures import PictureError, centre, letterboxed, load
+
+HERE = Path(__file__).resolve().parent
+NONE = "none of these"
+
+
+class Model:
+    """The model of this folder, with what its own metadata says of it."""
+
+    def __init__(self, path: Path = HERE / "model.onnx") -> None:
+        self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        told = self.session.get_modelmeta().custom_metadata_map
+        self.classes: list[str] = json.loads(told["classes"])
+        self.view = json.loads(told["preprocess"])
+        self.keep = float(told["keep"])
+
+    def pixels(self, photo: bytes) -> np.ndarray:
+        """A photo's bytes → what the model looks at: uint8 (side, side, 3), RGB."""
+        view, whole = self.view, load(photo)
+        if view["framing"] == "letterbox":
+            return letterboxed(whole, view["side"], view["interpolation"])
+        return centre(whole, view["resize"], view["side"], view["interpolation"])
+
+    def predict(self, photo: bytes) -> dict[str, Any]:
+        """The answer for a photo's bytes. Raises PictureError."""
+        names = [output.name for output in self.session.get_outputs()]
+        found = dict(zip(names, self.session.run(None, {"pixels": self.pixels(photo)[None]}), strict=True))
+        row = found["probabilities"][0].tolist()
+        best = max(range(len(row)), key=row.__getitem__)
+        strangeness = float(found["strangeness"][0]) if "strangeness" in found else None
+        return {
+            "label": self.classes[best], "probability": row[best],
+            "probabilities": dict(zip(self.classes, row, strict=True)),
+            "unknown": None if strangeness is None else strangeness > self.keep, "strangeness": strangeness,
+        }  # fmt: skip
+
+
+def answer(model: Model, file: str) -> dict[str, Any]:
+    """As `Model.predict`, of a file; what is wrong with it is said in `error`."""
+    try:
+        return {"file": file, **model.predict(Path(file).read_bytes())}
+    except PictureError as error:
+        return {"file": file, "error": f"{file} {error}."}
+    except OSError as error:
+        return {"file": file, "error": f"{file} cannot be read ({error.strerror})."}
+
+
+def main() -> int:
+    """Answer for the photos that the command line names."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("photos", nargs="+", metavar="PHOTO")
+    parser.add_argument("--json", action="store_true", help="print the answers as JSON")
+    options = parser.parse_args()
+    model = Model()
+    answers = [answer(model, file) for file in options.photos]
+    if options.json:
+        print(json.dumps(answers))
+    for one in answers:
+        if "error" in one:
+            print(ascii(one["error"])[1:-1], file=sys.stderr)
+        elif not options.json:
+            said = f"{NONE}, nearest is {one['label']}" if one["unknown"] else one["label"]
+            print(f"{said}  {one['probability']:.0%}  {one['file']}")
+    return 1 if any("error" in one for one in answers) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""The model card of a bundle, in Markdown: what it was made of, what it is worth, and where it ends.
+
+Follows the headings of Mitchell et al., "Model Cards for Model Reporting" (2019), as far as a program can fill them.
+Knows a run's record; knows nothing of the bundle's other files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tlapp import catalog, evaluate, history
+from tlapp.errors import printable
+from tlapp.runs import Run
+
+_MARKUP = re.compile(r"([\\`*_\[\]<>#!|&~$])")
+
+
+def of(run: Run, max_difference: float, compared: int, same_class: int, opset: int) -> str:
+    """The card's text.
+
+    Args:
+        max_difference: between probabilities of the bundle and of the app, on `compared` validation photos.
+        same_class: on how many of these both name the same class.
+    """
+    report, header, plan = run.report(), run.header(), run.plan
+    entry, about = catalog.get(plan.backbone), history.about(run)
+    accuracy, n = report["accuracy"], report["n_test"]
+    score = evaluate.in_words(accuracy, n, "test photos", " to ")
+    parts = [
+        f"# {_text(about.name or f'Run {run.id}')}",
+        f"A classifier of photos, made with tlapp on {_text(str(header.get('created', ''))[:10])}: run {run.id}. It "
+        f"knows {len(run.classes)} classes: {', '.join(_text(name) for name in run.classes)}.",
+        _text(about.note) if about.note else "",
+        "## What it is worth",
+        f"{score}. The test photos took no part in any choice.",
+        _cross_validated(report),
+        _table(
+            ("Class", "Precision", "Recall", "F1", "Test photos"),
+            [(_text(name), *(_share(report["per_class"][name], key) for key in ("precision", "recall", "f1")),
+              str(report["per_class"][name]["n"])) for name in run.classes],
+        ),
+        "In brackets: what is plausible with so many photos (95 %).",
+        "![Confusion matrix](confusion.png)",
+        *_calibration(report),
+        "## What it learned from",
+        f"{_text(Path(str(header['source'])).name)}: {report['n_train']:,} photos to learn from, "
+        f"{report['n_validation']:,} to choose by (validation), {n:,} to test on.",
+        "## How it was made",
+        f"{entry.title}, pretrained on ImageNet; {history.approach(plan)}. All settings are in `run.json`.",
+        _table(("Setting", "Value"), _settings(plan.to_dict())),
+        "## Does the bundle answer as the app does",
+        _table(
+            ("Photos compared", "Same class", "Largest difference of a probability"),
+            [(f"{compared:,} validation photos", f"{same_class:,}", f"{max_difference:.1e}")],
+        ),
+        "Found by running this bundle's own `predict.py` in a process of its own.",
+        f"`model.onnx` is of opset {opset}; its batch may be of any size. Input `pixels`: uint8 (batch, "
+        f"{entry.crop}, {entry.crop}, 3), RGB, prepared as `preprocess.json` says; normalising and the temperature are "
+        "in the model. Outputs: `probabilities` (batch, classes) and `strangeness` (batch).",
+        "## Limits",
+        *_limits(run, report),
+        "## Licence",
+        f"The backbone: {_text(entry.terms)}. The photos and what was learned from them are yours.",
+    ]  # fmt: skip
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _text(text: str) -> str:
+    """Foreign text, shown literally on one line."""
+    return _MARKUP.sub(r"\\\1", printable(text).replace("\n", " "))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _share(scores: dict[str, Any], key: str) -> str:
+    low, high = (round(100 * end) for end in scores.get(f"{key}_interval", (0, 0)))
+    return evaluate.percent(scores[key]) + (f" ({low} to {high})" if high else "")
+
+
+def _cross_validated(report: dict[str, Any]) -> str:
+    found = report.get("cross_validated")
+    if not found:
+        return ""
+    low, high = (f"{100 * end:.0f}" for end in found["interval"])
+    return (
+        f"On all {found['n']:,} photos, each held out in turn: {evaluate.percent(found['accuracy'])}, plausibly "
+        f"{low} to {high} %."
+    )
+
+
+def _calibration(report: dict[str, Any]) -> list[str]:
+    found = report.get("calibration")
+    if not found:
+        return []
+    return [
+        f"When it says 90 %, how near to nine times in ten it is right (expected calibration error on test photos): "
+        f"{100 * found['ece']:.1f} percentage points; before a temperature of {found['temperature']:.2f} was fitted on "
+        f"held-out photos, {100 * found['ece_before']:.1f}."
+    ]
+
+
+def _settings(values: dict[str, Any]) -> list[tuple[str, str]]:
+    augmentation = values.pop("augmentation")
+    values.pop("schema")
+    rows = [*values.items(), *((f"augmentation.{name}", value) for name, value in augmentation.items())]
+    return [(name.replace("_", "\\_"), _text(_said(value))) for name, value in rows]
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "–" if value in ("", None) else Path(value).name if isinstance(value, str) else str(value)
+
+
+def _limits(run: Run, report: dict[str, Any]) -> list[str]:
+    said = [
+        "- It answers with one of its classes, whatever the photo shows, unless it calls it none of these.",
+        f"- It was tested on {report['n_test']:,} photos of the same collection; photos of another camera, place or "
+        "season may be called right less often.",
+        "- A photo is looked at as a square of its middle; what lies beside that is not seen."
+        if run.plan.framing == "crop"
+        else "- A photo is looked at whole, with grey bars.",
+    ]
+    if report.get("unknown"):
+        said.append(
+            f'- Of photos of its classes it keeps {run.keep():.0%} and calls the strangest others "none of these"; '
+            "strangers that look like its classes pass."
+        )
+    return ["\n".join(said)]
