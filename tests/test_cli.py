@@ -717,7 +717,9 @@ def test_an_unforeseen_fault_is_one_sentence_with_its_details_in_a_file(tlapp, h
 # --- as a process of its own
 
 
-def test_ctrl_c_stops_a_real_training_and_keeps_the_best(home, tmp_path):
+def test_ctrl_c_stops_a_real_training_and_keeps_the_best(home, tmp_path, timed):
+    home.mkdir()
+    shutil.copy(timed, home)
     photos = fill(tmp_path / "photos", {name: n // 2 for name, n in SIDES.items()})
     process = subprocess.Popen(
         [sys.executable, "-m", "tlapp", "train", photos, "--json", "--epochs", "10000", "--set", "patience=0"],

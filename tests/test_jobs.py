@@ -33,6 +33,22 @@ def data(tmp_path, small_pictures):
     return dataset.scan(fill(tmp_path / "photos", SIDES))
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """unbroken(data, settings) → what becomes of such a run if nothing interrupts it; each is trained but once."""
+    home, known = tmp_path_factory.mktemp("unbroken"), {}
+
+    def trained(data, settings):
+        key = repr(settings)
+        if key not in known:
+            run = jobs.start(dataset.scan(data.source, home=home), quick(data, **settings), home)
+            watch(run)
+            known[key] = outcome(run)
+        return known[key]
+
+    return trained
+
+
 @contextlib.contextmanager
 def line_held(home):
     """Meanwhile no run of the workspace gets its turn."""
@@ -129,9 +145,8 @@ def test_stop_in_the_first_epoch_leaves_no_model_and_resume_begins_again(data, s
     [(3, FINE_TUNE), (8, FINE_TUNE), (12, FINE_TUNE), (15, FINE_TUNE), (13, FINE_TUNE | {"frozen": ()})],
     ids=["while caching", "in the head", "in fine-tuning", "in fine-tuning, later", "with nothing frozen"],
 )
-def test_a_resumed_run_ends_with_the_result_of_an_unbroken_one(data, stop_at, look, settings):
-    unbroken = jobs.start(data, quick(data, **settings))
-    watch(unbroken)
+def test_a_resumed_run_ends_with_the_result_of_an_unbroken_one(data, stop_at, unbroken, look, settings):
+    whole = unbroken(data, settings)
     stop_at(look)
     started = time.monotonic()
     run = jobs.start(data, quick(data, **settings))
@@ -142,15 +157,16 @@ def test_a_resumed_run_ends_with_the_result_of_an_unbroken_one(data, stop_at, lo
     assert resumed == ([Resumed(stopped.epochs)] if stopped.epochs else [])
     assert [e.epoch for e in epochs(events)] == [1, 2, 3, 4]
     assert isinstance(events[-1], RunFinished)
-    assert outcome(run) == outcome(unbroken)
+    assert outcome(run) == whole
     assert stopped.seconds < events[-1].seconds < time.monotonic() - started
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3, 4])
-def test_a_run_cut_off_between_its_best_and_its_last_state_goes_on_from_the_pair_before(data, monkeypatch, epoch):
+def test_a_run_cut_off_between_its_best_and_its_last_state_goes_on_from_the_pair_before(
+    data, monkeypatch, unbroken, epoch
+):
     """Epoch 3 is the first of fine-tuning, which must begin from the best of the head."""
-    unbroken = jobs.start(data, quick(data, **FINE_TUNE))
-    watch(unbroken)
+    whole = unbroken(data, FINE_TUNE)
     save = Run.save
 
     def cut(run, name, content):
@@ -165,7 +181,7 @@ def test_a_run_cut_off_between_its_best_and_its_last_state_goes_on_from_the_pair
     events = watch(jobs.resume(run))
     assert [e.epoch for e in epochs(events)] == [1, 2, 3, 4]
     assert isinstance(events[-1], RunFinished)
-    assert outcome(run) == outcome(unbroken)
+    assert outcome(run) == whole
     assert not list(run.path.glob("*.state"))
 
 

@@ -18,7 +18,6 @@ from sites import (
     own_runs,
     picked,
     set_numbers,
-    start_long,
     tab,
     the_instant,
     train_to_the_end,
@@ -117,16 +116,6 @@ def test_a_source_that_cannot_be_used_is_answered_by_one_sentence(site, tmp_path
     assert not runs.all_runs(home)
 
 
-def test_a_click_that_cannot_be_done_is_answered_by_a_sentence(site, folder):
-    load(site, folder)
-    tab(site, "1 Data")
-    site.locator("#change > button").click()
-    site.locator("#take-out").click()
-    site.locator("#said.tl-on", has_text="No class is chosen. Choose the class to take out.").wait_for()
-    site.locator("#said").click()
-    site.locator("#said").wait_for(state="hidden")
-
-
 def test_one_panel_that_cannot_be_filled_is_said_and_the_others_are(site, folder, monkeypatch):
     load(site, folder)
     monkeypatch.setattr(shelf, "models", lambda: (_ for _ in ()).throw(RunError("The list of <models> is gone.")))
@@ -135,11 +124,18 @@ def test_one_panel_that_cannot_be_filled_is_said_and_the_others_are(site, folder
     site.locator("#overview", has_text="reds").wait_for()
 
 
-def test_an_error_leaves_the_photos_and_settings_that_were_there(site, folder, tmp_path):
+def test_a_click_that_cannot_be_done_is_answered_and_an_error_leaves_the_photos_and_settings_that_were_there(
+    site, folder, tmp_path
+):
     load(site, folder)
     choice(site, "preset", "Fine-tune the last block").check()
     site.locator("#what-learns", has_text="Fine-tuning from top on").wait_for()
     tab(site, "1 Data")
+    site.locator("#change > button").click()
+    site.locator("#take-out").click()
+    site.locator("#said.tl-on", has_text="No class is chosen. Choose the class to take out.").wait_for()
+    site.locator("#said").click()
+    site.locator("#said").wait_for(state="hidden")
     load_path(site, tmp_path / "nowhere")
     site.locator("#reading-progress .tl-error").wait_for()
     assert "16 photos" in site.locator("#top-data").inner_text()
@@ -201,22 +197,6 @@ def pick_run(page, group, run_id):
     until(lambda: run_id in picked(page, group), 30)
 
 
-def test_the_table_under_the_ticks_says_what_each_of_them_costs_and_warns(site, folder):
-    load(site, folder)
-    rows = site.locator(".tl-costs tbody tr")
-    assert rows.count() == len(BLOCKS) + 1
-    assert site.locator(".tl-costs .tl-quiet").count() == len(BLOCKS)
-    site.locator("#blocks input").last.uncheck()
-    site.locator(".tl-costs tr:not(.tl-quiet) th", has_text="top").wait_for()
-    assert "learns" in rows.nth(len(BLOCKS) - 1).inner_text()
-    total = rows.last.inner_text()
-    assert re.search(r"[\d,]+ a photo", total)
-    assert "MB" in total
-    site.locator("#costs .tl-warn", has_text="the network may learn them by heart").wait_for()
-    site.locator("#blocks input").last.check()
-    site.locator("#costs .tl-warn").wait_for(state="hidden")
-
-
 @pytest.fixture
 def newer_run(own_run, home):
     """The id of a second finished run; ask for it before `site`, so that the page opens on both."""
@@ -263,7 +243,7 @@ def expected_views(home, degrees, framing="crop"):
     return re.findall('src="([^"]+)"', grid(data, shown))
 
 
-def test_the_preview_follows_a_slider_by_mouse_and_keyboard_to_its_last_value(site, folder, home):
+def test_a_slider_leads_the_preview_by_mouse_and_keys_and_a_wrong_setting_is_said_beside_the_button(site, folder, home):
     load(site, folder)
     assert views(site) == expected_views(home, 0)
     slider = site.locator("#aug-rotation input[type=range]")
@@ -286,6 +266,11 @@ def test_the_preview_follows_a_slider_by_mouse_and_keyboard_to_its_last_value(si
     for _ in range(24):
         site.keyboard.press("ArrowLeft")
     until(lambda: site.get_by_label("light").is_checked(), 30)
+    site.locator("#more > button").click()
+    site.locator("#set-epochs input").fill("0")
+    site.locator("#set-epochs input").press("Tab")
+    site.locator("#why-not", has_text="epochs is 0; it must be from 1").wait_for()
+    assert site.locator("#train").is_disabled()
 
 
 def test_how_a_photo_fills_the_square_is_previewed_kept_by_presets_and_trained(site, folder, home):
@@ -309,8 +294,20 @@ def test_how_a_photo_fills_the_square_is_previewed_kept_by_presets_and_trained(s
     until(lambda: views(site) == expected_views(home, 0), 30)
 
 
-def test_ticks_presets_and_the_sentence_agree(site, folder):
+def test_the_table_under_the_ticks_says_what_each_costs_and_presets_and_the_sentence_agree_with_them(site, folder):
     load(site, folder)
+    rows = site.locator(".tl-costs tbody tr")
+    assert rows.count() == len(BLOCKS) + 1
+    assert site.locator(".tl-costs .tl-quiet").count() == len(BLOCKS)
+    site.locator("#blocks input").last.uncheck()
+    site.locator(".tl-costs tr:not(.tl-quiet) th", has_text="top").wait_for()
+    assert "learns" in rows.nth(len(BLOCKS) - 1).inner_text()
+    total = rows.last.inner_text()
+    assert re.search(r"[\d,]+ a photo", total)
+    assert "MB" in total
+    site.locator("#costs .tl-warn", has_text="the network may learn them by heart").wait_for()
+    site.locator("#blocks input").last.check()
+    site.locator("#costs .tl-warn").wait_for(state="hidden")
     boxes = site.locator("#blocks input")
     assert boxes.count() == 9
     assert all(box.is_checked() for box in boxes.all())
@@ -330,7 +327,7 @@ def test_ticks_presets_and_the_sentence_agree(site, folder):
     assert "Everything learns" not in site.locator("#what-learns").inner_text()
 
 
-def test_each_preset_sets_ticks_solver_and_augmentation_in_one_click(site, folder):
+def test_a_preset_sets_ticks_solver_and_augmentation_in_one_click_and_they_follow_each_other(site, folder):
     load(site, folder)
     site.locator("#more > button").click()
     presets = {"Feature extraction": [], "Fine-tune the last block": ["top"], "Fine-tune everything": list(BLOCKS)}
@@ -348,6 +345,27 @@ def test_each_preset_sets_ticks_solver_and_augmentation_in_one_click(site, folde
     until(lambda: shown(site) == ([], "exact", "strong", "Feature extraction + augmentation"), 30)
     choice(site, "preset", "Fine-tune the last block + augmentation").check()
     until(lambda: shown(site) == (["top"], "sgd", "strong", "Fine-tune the last block + augmentation"), 30)
+    choice(site, "preset", "Feature extraction").check()
+    until(lambda: shown(site) == ([], "exact", "off", "Feature extraction"), 30)
+    choice(site, "preset", "Auto").check()
+    until(lambda: shown(site) == ([], "auto", "light", "Auto"), 30)
+    site.locator("#set-dropout input").fill("0.3")
+    site.locator("#set-dropout input").press("Tab")
+    until(lambda: shown(site) == ([], "sgd", "light", "Feature extraction + augmentation"), 30)
+    choice(site, "set-solver", "auto").check()
+    until(lambda: shown(site) == ([], "auto", "light", "Auto"), 30)
+    ticks = site.locator("#blocks input")
+    ticks.nth(8).uncheck()
+    until(lambda: shown(site) == (["top"], "sgd", "light", "Fine-tune the last block + augmentation"), 30)
+    ticks.nth(8).check()
+    until(lambda: shown(site) == ([], "exact", "light", "Feature extraction + augmentation"), 30)
+    ticks.nth(3).uncheck()
+    until(lambda: shown(site) == ([BLOCKS[3]], "sgd", "light", None), 30)
+    choice(site, "set-solver", "exact").check()
+    until(lambda: shown(site) == ([], "exact", "light", "Feature extraction + augmentation"), 30)
+    choice(site, "set-class_weighting", "balanced").check()
+    site.locator("#train:not([disabled])").wait_for()
+    assert shown(site) == ([], "exact", "light", "Feature extraction + augmentation")
 
 
 LATE = """(() => {
@@ -381,26 +399,6 @@ def test_no_click_is_lost_where_what_the_server_sends_arrives_late(site, folder)
 def shown(page):
     """What learns, by which solver, how strongly augmented, and the preset that this is said to be."""
     return learning(page), *chosen(page, "set-solver", "aug-strength", "preset")
-
-
-def test_solver_ticks_and_settings_of_gradient_descent_follow_each_other(site, folder):
-    load(site, folder)
-    set_numbers(site, dropout="0.3")
-    until(lambda: shown(site) == ([], "sgd", "light", "Feature extraction + augmentation"), 30)
-    choice(site, "set-solver", "auto").check()
-    until(lambda: shown(site) == ([], "auto", "light", "Auto"), 30)
-    ticks = site.locator("#blocks input")
-    ticks.nth(8).uncheck()
-    until(lambda: shown(site) == (["top"], "sgd", "light", "Fine-tune the last block + augmentation"), 30)
-    ticks.nth(8).check()
-    until(lambda: shown(site) == ([], "exact", "light", "Feature extraction + augmentation"), 30)
-    ticks.nth(3).uncheck()
-    until(lambda: shown(site) == ([BLOCKS[3]], "sgd", "light", None), 30)
-    choice(site, "set-solver", "exact").check()
-    until(lambda: shown(site) == ([], "exact", "light", "Feature extraction + augmentation"), 30)
-    choice(site, "set-class_weighting", "balanced").check()
-    site.locator("#train:not([disabled])").wait_for()
-    assert shown(site) == ([], "exact", "light", "Feature extraction + augmentation")
 
 
 def test_trying_shows_a_row_for_each_trial_and_sets_the_best(site, folder, monkeypatch):
@@ -459,17 +457,6 @@ def test_trying_sets_ticks_solver_and_rate_of_the_best_and_can_be_cancelled(site
     assert site.locator("#set-fine_tune_rate input").input_value() == "0.001"
 
 
-def test_trying_says_why_it_cannot_without_photos_and_while_a_run_trains(site, folder, calm):
-    tab(site, "2 Train")
-    site.locator("#why-not", has_text="There are no photos yet").wait_for()
-    site.locator("#try-them").click()
-    site.locator("#tried .tl-error", has_text="There are no photos yet. Load them in the Data tab.").wait_for()
-    tab(site, "1 Data")
-    start_long(site, folder)
-    site.locator("#try-them").click()
-    site.locator("#tried .tl-error", has_text="A run trains at the moment. Wait until it has ended").wait_for()
-
-
 def test_a_resnet_without_weights_says_why_it_cannot_train_and_that_a_fetch_failed(site, folder, monkeypatch):
     monkeypatch.setenv("TLAPP_WEIGHTS_MIRROR", "http://127.0.0.1:9")
     load(site, folder)
@@ -503,12 +490,3 @@ def test_a_weights_file_of_the_persons_own_is_used(site, folder, tmp_path, home)
     plan = train_to_the_end(site, home).plan
     assert plan.backbone == "resnet18"
     assert plan.weights.startswith(str(home / "weights"))
-
-
-def test_a_wrong_setting_is_said_beside_the_button(site, folder):
-    load(site, folder)
-    site.locator("#more > button").click()
-    site.locator("#set-epochs input").fill("0")
-    site.locator("#set-epochs input").press("Tab")
-    site.locator("#why-not", has_text="epochs is 0; it must be from 1").wait_for()
-    assert site.locator("#train").is_disabled()

@@ -20,11 +20,17 @@ def new_photo(tmp_path):
     return photo(tmp_path / "new" / "one.png", COLOURS["reds"], 77)
 
 
-def test_from_a_folder_to_an_answer_it_takes_two_drops(site, folder, new_photo, home):
+def test_from_a_folder_to_an_answer_it_takes_two_drops_and_a_folder_beside_its_zone_does_nothing(
+    site, folder, new_photo, home
+):
+    assert site.locator("#try-anywhere").count() == 0 or site.locator("#try-anywhere").is_hidden(), "without photos"
     drop_on(site.locator("#drop .tl-drop"), folder)
     site.locator("#anywhere .tl-drop[data-state=ready]").wait_for()
-    drop_on(site.locator("#overview"), new_photo)
+    drop_on(site.locator("#overview"), folder)
+    assert site.locator("#anywhere .tl-drop").get_attribute("data-state") == "ready"
+    drop_on(site.locator("#overview"), new_photo)  # the page is still there, and takes what it should
     site.locator(ANSWER, has_text="reds").wait_for()
+    assert site.locator(".tl-answers tbody tr").count() == 0
     assert f"one.png · run {the_instant(home).id} answers" in site.locator("#answers").inner_text()
     assert site.get_by_role("tab", name="4 Test").get_attribute("aria-selected") == "true"
     assert site.locator("#try-anywhere").is_hidden(), "the tab has a zone of its own"
@@ -63,34 +69,19 @@ def test_the_model_of_the_loaded_photos_answers_not_one_of_other_photos(site, ow
     assert f"run {instant.id} answers" in site.locator("#answers").inner_text()
 
 
-def test_several_photos_dropped_beside_the_zones_make_a_table(site, folder, tmp_path):
+def test_the_button_does_it_without_dropping_and_several_photos_beside_the_zones_make_a_table(
+    site, folder, new_photo, tmp_path
+):
     some = [photo(tmp_path / "new" / f"{i}.png", COLOURS["blues"], 90 + i) for i in range(3)]
-    load_path(site, folder)
-    site.locator("#anywhere .tl-drop[data-state=ready]").wait_for()
-    drop_on(site.locator("#overview"), *some)
-    until(lambda: site.locator(".tl-answers tbody tr").count() == 3)
-
-
-def test_the_button_does_it_without_dropping(site, folder, new_photo):
     load_path(site, folder)
     with site.expect_file_chooser() as chooser:
         site.locator("#anywhere button.files").click()
     chooser.value.set_files(new_photo)
     site.locator(ANSWER, has_text="reds").wait_for()
-
-
-def test_a_folder_dropped_beside_its_zone_does_nothing(site, folder, new_photo):
-    load_path(site, folder)
+    tab(site, "1 Data")
     site.locator("#anywhere .tl-drop[data-state=ready]").wait_for()
-    drop_on(site.locator("#overview"), folder)
-    assert site.locator("#anywhere .tl-drop").get_attribute("data-state") == "ready"
-    drop_on(site.locator("#overview"), new_photo)  # the page is still there, and takes what it should
-    site.locator(ANSWER, has_text="reds").wait_for()
-    assert site.locator(".tl-answers tbody tr").count() == 0
-
-
-def test_without_photos_there_is_nothing_to_drop_on(site):
-    assert site.locator("#try-anywhere").count() == 0 or site.locator("#try-anywhere").is_hidden()
+    drop_on(site.locator("#overview"), *some)
+    until(lambda: site.locator(".tl-answers tbody tr").count() == 3)
 
 
 def test_a_photo_whose_model_cannot_be_made_is_answered_by_a_sentence(site, folder, new_photo, monkeypatch):

@@ -93,7 +93,9 @@ def test_the_check_itself_runs_on_real_photos_and_can_be_cancelled(site, folder,
     site.locator("#check-cancel").wait_for(state="hidden")
 
 
-def test_every_finding_is_a_section_with_pictures_and_words(site, folder, finds):
+def test_every_finding_is_a_section_and_the_ends_of_long_photos_are_kept_by_one_click_and_cut_off_by_another(
+    site, folder, finds
+):
     finds(everything)
     check(site, folder)
     sections = site.locator(".tl-finding h3").all_inner_texts()
@@ -112,32 +114,34 @@ def test_every_finding_is_a_section_with_pictures_and_words(site, folder, finds)
     now = "from about 88 % (plausibly 83–93 %): foreseen from 16 photos that were held out."
     assert f"{said}, {now} That is within what chance allows" in ahead
     assert not site.locator("#labels").is_visible()
-
-
-@pytest.mark.parametrize("is_seen", [False, True])
-def test_the_ends_of_long_photos_are_kept_by_one_click_and_cut_off_again_by_another(site, folder, finds, is_seen):
-    finds(everything)
-    check(site, folder)
-    if is_seen:
+    for _ in range(2):  # before 2 Train was ever seen, and after
+        site.locator("#act-cropped", has_text="Show all of each photo").click()
+        site.locator("#act-cropped", has_text="Undo").wait_for()
         tab(site, "2 Train")
+        until(lambda: chosen(site, "set-framing") == "letterbox", 30)
+        tab(site, "1 Data")
+        site.locator("#act-cropped", has_text="Undo").click()
+        site.locator("#act-cropped", has_text="Show all of each photo").wait_for()
+        tab(site, "2 Train")
+        until(lambda: chosen(site, "set-framing") == "crop", 30)
         site.locator("#preview img").first.wait_for()
         tab(site, "1 Data")
-    site.locator("#act-cropped", has_text="Show all of each photo").click()
-    site.locator("#act-cropped", has_text="Undo").wait_for()
-    tab(site, "2 Train")
-    until(lambda: chosen(site, "set-framing") == "letterbox", 30)
-    tab(site, "1 Data")
-    site.locator("#act-cropped", has_text="Undo").click()
-    site.locator("#act-cropped", has_text="Show all of each photo").wait_for()
-    tab(site, "2 Train")
-    until(lambda: chosen(site, "set-framing") == "crop", 30)
 
 
-def test_where_nothing_is_found_one_sentence_says_so(site, folder, finds):
+def test_one_sentence_says_that_nothing_is_found_and_one_refuses_what_would_leave_nothing_to_train_on(
+    site, folder, finds, home
+):
     finds(nothing)
     check(site, folder)
     site.locator("#check-verdict", has_text="Nothing was found that would spoil your model").wait_for()
     assert site.locator(".tl-finding h3").all_inner_texts() == ["What to shoot next"]
+    finds(lambda data: nothing(data, outliers=tuple(i for i, p in enumerate(data.photos) if p.label == 0)))
+    site.locator("#check-photos:not([disabled])").click()
+    site.locator("#act-outliers", has_text="Leave these 8 out").click()
+    site.locator("#check-said .tl-error", has_text="usable photos of one class only").wait_for()
+    assert site.locator("#check-said").bounding_box()["y"] < 800
+    assert "16 photos" in site.locator("#top-data").inner_text()
+    assert not noted(home)
 
 
 def test_acting_takes_photos_out_and_undo_brings_them_back_while_the_rest_stays(site, folder, finds, home):
@@ -313,11 +317,19 @@ def test_decisions_are_saved_as_a_file_and_used_from_one(site, folder, tmp_path,
     photos(site, 15)
 
 
-def test_decisions_hold_on_when_photos_are_added(site, folder, tmp_path, finds):
+def test_settings_of_training_survive_a_decision_which_holds_on_when_photos_are_added(site, folder, tmp_path, finds):
     finds(everything)
     check(site, folder)
+    tab(site, "2 Train")
+    site.locator("#train:not([disabled])").wait_for()
+    site.locator("#set-framing input[value='letterbox']").check()
+    tab(site, "1 Data")
     site.locator("#act-outliers").click()
     photos(site, 15)
+    tab(site, "2 Train")
+    site.locator("#train:not([disabled])").wait_for()
+    assert site.locator("#set-framing input[value='letterbox']").is_checked()
+    tab(site, "1 Data")
     site.locator("#change > button").click()
     site.get_by_label("add to the photos").check()
     load_path(site, fill(tmp_path / "more", {"greens": 5, "reds": 3}, seed=500))
@@ -348,27 +360,3 @@ def test_an_older_instant_run_is_stopped_when_a_decision_changes_the_photos(site
         until(lambda: not first.is_live(), 30)
         assert second.is_live()
     until(second.has_model, 60)
-
-
-def test_settings_of_training_survive_a_decision(site, folder, finds):
-    finds(everything)
-    check(site, folder)
-    tab(site, "2 Train")
-    site.locator("#train:not([disabled])").wait_for()
-    site.locator("#set-framing input[value='letterbox']").check()
-    tab(site, "1 Data")
-    site.locator("#act-outliers").click()
-    photos(site, 15)
-    tab(site, "2 Train")
-    site.locator("#train:not([disabled])").wait_for()
-    assert site.locator("#set-framing input[value='letterbox']").is_checked()
-
-
-def test_what_would_leave_nothing_to_train_on_is_refused_in_a_sentence(site, folder, finds, home):
-    finds(lambda data: nothing(data, outliers=tuple(i for i, p in enumerate(data.photos) if p.label == 0)))
-    check(site, folder)
-    site.locator("#act-outliers", has_text="Leave these 8 out").click()
-    site.locator("#check-said .tl-error", has_text="usable photos of one class only").wait_for()
-    assert site.locator("#check-said").bounding_box()["y"] < 800
-    assert "16 photos" in site.locator("#top-data").inner_text()
-    assert not noted(home)

@@ -71,7 +71,7 @@ def rows(page):
     return page.locator("#runs tr[data-run]").evaluate_all("rows => rows.map(row => row.dataset.run)")
 
 
-def test_a_name_and_a_note_are_saved_when_left_and_shown_again(site, own_run, other):
+def test_a_name_and_a_note_are_saved_when_left_and_shown_again_and_keys_work_the_table(site, own_run, other):
     open_results(site)
     take(site, other)
     name_it(site, "  the odd   one ")
@@ -88,6 +88,9 @@ def test_a_name_and_a_note_are_saved_when_left_and_shown_again(site, own_run, ot
     assert site.locator("#run-note textarea, #run-note input").input_value() == "tried grey bars"
     until(lambda: "the odd one" in picked(site, "pick-run"), 30)
     assert history.about(own_run) == history.About()
+    site.locator(f"#runs tr[data-run='{own_run.id}'] button").press("Enter")
+    site.locator(f"#runs .tl-chosen[data-run='{own_run.id}']").wait_for()
+    until(lambda: own_run.id in picked(site, "pick-run"), 30)
 
 
 def test_hostile_names_and_notes_are_shown_literally(site, own_run, other):
@@ -108,15 +111,15 @@ def test_hostile_names_and_notes_are_shown_literally(site, own_run, other):
     assert site.locator("img[src=x]").count() == 0
 
 
-def test_the_table_is_worked_by_keys(site, own_run, other):
+def test_a_run_is_deleted_but_not_at_work_undo_brings_it_back_and_without_the_last_the_page_says_so(
+    site, own_run, other, home
+):
     open_results(site)
-    site.locator(f"#runs tr[data-run='{own_run.id}'] button").press("Enter")
-    site.locator(f"#runs .tl-chosen[data-run='{own_run.id}']").wait_for()
-    until(lambda: own_run.id in picked(site, "pick-run"), 30)
-
-
-def test_a_run_is_deleted_and_undo_brings_it_back(site, own_run, other, home):
-    open_results(site)
+    with own_run.lock():
+        take(site, own_run)
+        site.locator("#delete-run").click()
+        site.locator("#said.tl-on", has_text="Stop it first").wait_for()
+    assert runs.all_runs(home) == [own_run, other]
     take(site, other)
     site.locator("#delete-run").click()
     site.locator("#deleted", has_text=f"Run {other.id} is deleted").wait_for()
@@ -130,20 +133,9 @@ def test_a_run_is_deleted_and_undo_brings_it_back(site, own_run, other, home):
     site.locator("#one-run-title", has_text=other.id).wait_for()
     until(lambda: other.id in picked(site, "pick-run"), 30)
     assert other.model()
-
-
-def test_a_run_at_work_is_not_deleted_and_the_page_says_why(site, own_run, home):
-    with own_run.lock():
-        open_results(site)
-        take(site, own_run)
-        site.locator("#delete-run").click()
-        site.locator("#said.tl-on", has_text="Stop it first").wait_for()
-    assert runs.all_runs(home) == [own_run]
-
-
-def test_the_last_run_deleted_leaves_a_page_that_says_so(site, own_run, home):
-    open_results(site)
-    take(site, own_run)
+    site.locator("#delete-run").click()
+    until(lambda: rows(site) == [own_run.id], 30)
+    site.locator("#one-run-title", has_text=own_run.id).wait_for()
     site.locator("#delete-run").click()
     site.locator("#runs", has_text="No run yet").wait_for()
     site.locator("#score", has_text="No finished run yet").wait_for()
@@ -151,7 +143,9 @@ def test_the_last_run_deleted_leaves_a_page_that_says_so(site, own_run, home):
     assert runs.all_runs(home) == []
 
 
-def test_two_runs_are_compared_and_the_counts_open_their_photos(site, own_run, other):
+def test_two_runs_are_compared_the_counts_open_their_photos_and_one_without_a_model_by_its_settings(
+    site, own_run, other
+):
     open_results(site)
     take(site, own_run)
     compare_with(site, other)
@@ -171,12 +165,7 @@ def test_two_runs_are_compared_and_the_counts_open_their_photos(site, own_run, o
     assert site.locator("#compared polyline").count() == 4
     take(site, other)  # what was compared is no longer shown
     site.locator("#compared .tl-versus").wait_for(state="detached")
-
-
-def test_a_run_without_a_model_is_compared_by_its_settings(site, own_run, other):
     (other.path / "report.json").unlink()
-    open_results(site)
-    take(site, other)
     compare_with(site, own_run)
     site.locator("#compared", has_text=f"there is no model of {other.id}").wait_for()
     assert "epochs" in site.locator("#compared .tl-table").inner_text()

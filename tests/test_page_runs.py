@@ -24,7 +24,7 @@ from sites import (
 )
 
 from tlapp import dataset, jobs, pool, predict, runs
-from tlapp.events import EpochFinished, Judged
+from tlapp.events import EpochFinished, Judged, Resumed
 from tlapp.ui import sheets
 
 
@@ -32,7 +32,9 @@ def drawn(page):
     return page.locator("#plot svg").first.inner_html()
 
 
-def test_a_run_streams_and_outlives_reload_and_page_and_stops_from_a_second_tab(site, served, folder, home, calm):
+def test_a_run_streams_outlives_reload_and_page_stops_from_a_second_tab_and_resumes_where_it_was(
+    site, served, folder, home, calm
+):
     start_long(site, folder)
     before = drawn(site)
     until(lambda: drawn(site) != before, 30)
@@ -54,20 +56,14 @@ def test_a_run_streams_and_outlives_reload_and_page_and_stops_from_a_second_tab(
     second.locator("#strip").wait_for(state="hidden")
     tab(second, "2 Train")
     second.locator("#status", has_text="Stopped after epoch").wait_for()
-    assert the_run(home).has_model()
-
-
-def test_a_stopped_run_resumes_where_it_was(site, folder, home, calm):
-    start_long(site, folder)
-    site.locator("#stop").click()
-    site.locator("#status", has_text="Stopped after epoch").wait_for()
-    stopped = the_run(home).events()[0][-1].epochs
-    site.locator("#resume").click()
-    site.locator("#status dd", has_text="of 9000").first.wait_for()
-    until(lambda: any(type(e).__name__ == "Resumed" for e in the_run(home).events()[0]), 60)
-    resumed = next(e for e in the_run(home).events()[0] if type(e).__name__ == "Resumed")
-    assert resumed.epoch == stopped
-    assert len(own_runs(home)) == 1
+    run = the_run(home)
+    assert run.has_model()
+    stopped = run.events()[0][-1].epochs
+    second.locator("#resume").click()
+    second.locator("#status dd", has_text="of 9000").first.wait_for()
+    resumed = until(lambda: [event for event in run.events()[0] if isinstance(event, Resumed)], 60)
+    assert [event.epoch for event in resumed] == [stopped]
+    assert own_runs(home) == [run]
 
 
 def test_a_run_started_elsewhere_is_seen_and_stopped(site, folder, home, calm):
@@ -84,7 +80,7 @@ def test_a_run_started_elsewhere_is_seen_and_stopped(site, folder, home, calm):
     site.locator("#status", has_text="Stopped after epoch").wait_for()
 
 
-def test_a_damaged_run_is_named_and_spoils_no_other(site, own_run, home):
+def test_a_damaged_run_is_named_and_another_ones_results_are_taken_home_as_files(site, own_run, home, tmp_path):
     other = home / "runs" / "0002-aaaaaa"
     shutil.copytree(own_run.path, other)
     (other / "report.json").write_text("{")
@@ -93,9 +89,6 @@ def test_a_damaged_run_is_named_and_spoils_no_other(site, own_run, home):
     site.locator("#runs tr", has_text="0002-aaaaaa").filter(has_text="damaged").wait_for()
     tab(site, "4 Test")
     site.locator("#top-test", has_text=own_run.id).wait_for()
-
-
-def test_results_are_taken_home_as_files(site, own_run, tmp_path):
     tab(site, "3 Results")
     site.locator("#make-files").click()
     for label, start in (("Curves (PNG)", b"\x89PNG"), ("Confusion matrix (PNG)", b"\x89PNG"),
@@ -106,8 +99,17 @@ def test_results_are_taken_home_as_files(site, own_run, tmp_path):
         assert (tmp_path / "file").read_bytes().startswith(start), label
 
 
-def test_a_second_run_waits_and_says_so(site, folder, home, calm):
+def test_without_photos_or_while_a_run_trains_trying_says_why_it_cannot_and_a_second_run_waits_and_says_so(
+    site, folder, home, calm
+):
+    tab(site, "2 Train")
+    site.locator("#why-not", has_text="There are no photos yet").wait_for()
+    site.locator("#try-them").click()
+    site.locator("#tried .tl-error", has_text="There are no photos yet. Load them in the Data tab.").wait_for()
+    tab(site, "1 Data")
     start_long(site, folder)
+    site.locator("#try-them").click()
+    site.locator("#tried .tl-error", has_text="A run trains at the moment. Wait until it has ended").wait_for()
     site.locator("#train").click()
     site.locator("#status", has_text="Waits its turn: 1 run before it").wait_for()
     assert len(own_runs(home)) == 2
@@ -208,32 +210,9 @@ def test_hostile_names_are_shown_literally_everywhere_and_those_not_utf8_as_esca
     assert site.locator("img[src=x]").count() == 0
 
 
-def test_photos_are_tested_one_or_several_and_an_unreadable_one_is_named(own_run, site, tmp_path):
-    tab(site, "4 Test")
-    site.locator("#photos .tl-drop[data-state=ready]").wait_for()
-    zone = site.locator("#photos input.files")
-    zone.set_input_files(photo(tmp_path / "red.png", (200, 40, 40), 77))
-    site.locator(".tl-answer .tl-file", has_text="red.png").wait_for()
-    (tmp_path / "broken.jpg").write_text("no photo")
-    zone.set_input_files(
-        [tmp_path / "red.png", photo(tmp_path / "blue.png", (40, 40, 200), 78), tmp_path / "broken.jpg"]
-    )
-    site.locator(".tl-answers tbody tr").nth(1).wait_for()
-    assert "broken.jpg is a text file, not a photo" in site.locator("#answers .tl-error").inner_text()
-    assert site.locator(".tl-answers tbody tr").count() == 2
-
-
-def test_a_photo_is_taken_with_the_camera(site, own_run):
-    site.context.grant_permissions(["camera"])
-    tab(site, "4 Test")
-    site.locator("#camera-box > button").click()
-    site.get_by_role("button", name=re.compile("Click to Access Webcam|access webcam", re.I)).click()
-    until(lambda: site.locator("#camera video").evaluate("video => video.readyState >= 2 && video.videoWidth > 0"), 30)
-    site.locator("#camera button[aria-label='capture photo']").click()
-    site.locator(".tl-answer .tl-file", has_text="camera").wait_for()
-
-
-def test_a_photo_is_pasted(own_run, site):
+def test_photos_are_tested_one_or_several_pasted_or_from_the_camera_and_an_unreadable_one_is_named(
+    own_run, site, tmp_path
+):
     tab(site, "4 Test")
     site.locator("#photos .tl-drop[data-state=ready]").wait_for()
     site.evaluate(
@@ -246,15 +225,43 @@ def test_a_photo_is_pasted(own_run, site):
         }"""
     )
     site.locator(".tl-answer .tl-label").wait_for()
+    zone = site.locator("#photos input.files")
+    zone.set_input_files(photo(tmp_path / "red.png", (200, 40, 40), 77))
+    site.locator(".tl-answer .tl-file", has_text="red.png").wait_for()
+    (tmp_path / "broken.jpg").write_text("no photo")
+    zone.set_input_files(
+        [tmp_path / "red.png", photo(tmp_path / "blue.png", (40, 40, 200), 78), tmp_path / "broken.jpg"]
+    )
+    site.locator(".tl-answers tbody tr").nth(1).wait_for()
+    assert "broken.jpg is a text file, not a photo" in site.locator("#answers .tl-error").inner_text()
+    assert site.locator(".tl-answers tbody tr").count() == 2
+    site.context.grant_permissions(["camera"])
+    site.locator("#camera-box > button").click()
+    site.get_by_role("button", name=re.compile("Click to Access Webcam|access webcam", re.I)).click()
+    until(lambda: site.locator("#camera video").evaluate("video => video.readyState >= 2 && video.videoWidth > 0"), 30)
+    site.locator("#camera button[aria-label='capture photo']").click()
+    site.locator(".tl-answer .tl-file", has_text="camera").wait_for()
 
 
-def test_what_is_missing_is_said_and_led_to(site):
+def test_what_is_missing_is_said_by_the_live_view_too_and_led_to_and_light_or_dark_is_kept(site):
     tab(site, "4 Test")
     site.locator("#top-test", has_text="no model to test yet").wait_for()
+    site.context.grant_permissions(["camera"])
+    site.locator("#live-box > button").click()
+    site.get_by_role("button", name="Start the live view").click()
+    site.locator("#live .failed", has_text="There is no model yet").wait_for()
+    site.get_by_role("button", name="Start the live view").wait_for()
     site.locator("#way-test").click()
     site.locator("#top-train", has_text="There are no photos yet").wait_for()
     site.locator("#way-train").click()
     site.locator("#drop .tl-drop[data-state=ready]").wait_for()
+    is_dark = "document.body.classList.contains('dark')"
+    before = site.evaluate(is_dark)
+    site.locator("#theme").click()
+    assert site.evaluate(is_dark) is not before
+    site.reload()
+    site.locator("#drop .tl-drop[data-state=ready]").wait_for()
+    until(lambda: site.evaluate(is_dark) is not before, 30)
 
 
 @pytest.mark.parametrize("site", ["?__theme=light"], indirect=True)
@@ -283,16 +290,6 @@ def test_on_a_phone_the_preview_stays_in_sight_beside_the_slider_that_is_moved(s
         views, moved = site.locator("#preview .tl-views").bounding_box(), slider.bounding_box()
         assert views["y"] >= 0
         assert views["y"] + views["height"] <= moved["y"] <= 800 - moved["height"], number
-
-
-def test_light_and_dark_are_switched_and_kept(site):
-    is_dark = "document.body.classList.contains('dark')"
-    before = site.evaluate(is_dark)
-    site.locator("#theme").click()
-    assert site.evaluate(is_dark) is not before
-    site.reload()
-    site.locator("#drop .tl-drop[data-state=ready]").wait_for()
-    until(lambda: site.evaluate(is_dark) is not before, 30)
 
 
 @pytest.mark.parametrize("site", ["?__theme=dark"], indirect=True)

@@ -51,7 +51,9 @@ def correct(page, file, label):
     row.locator(".tl-right").select_option(label=label)
 
 
-def test_a_dropped_folder_is_answered_with_sub_folders_the_least_sure_first(test_tab, tmp_path):
+def test_a_dropped_folder_is_answered_with_sub_folders_the_least_sure_first_and_its_csv_is_the_command_lines(
+    test_tab, tmp_path, monkeypatch, own_run
+):
     folder = several(tmp_path / "many")
     (folder / "broken.jpg").write_text("no photo")
     (folder / "empty").mkdir()
@@ -62,6 +64,16 @@ def test_a_dropped_folder_is_answered_with_sub_folders_the_least_sure_first(test
     assert sides(test_tab) == ["none", "none", "ascending", "none"]
     said = test_tab.locator("#answers .tl-error").all_inner_texts()
     assert sorted(said) == ["many/broken.jpg is a text file, not a photo.", "many/empty is an empty folder."]
+    (folder / "empty").rmdir()
+    drop_on(test_tab.locator("#photos .tl-drop"), folder)
+    until(lambda: test_tab.locator("#answers .tl-error").all_inner_texts() == said[:1], 60)
+    with test_tab.expect_download() as download:
+        test_tab.locator("#answers-csv").click()
+    download.value.save_as(tmp_path / "page.csv")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["predict", own_run.id, "many", "--csv", "line.csv"]) == 1
+    assert (tmp_path / "page.csv").read_bytes() == (tmp_path / "line.csv").read_bytes()
+    assert len(list(csv.reader((tmp_path / "page.csv").open()))) == 18
 
 
 def test_the_table_is_sorted_by_click_and_by_keyboard(test_tab, tmp_path):
@@ -103,20 +115,7 @@ def test_looking_shows_how_far_it_is_and_cancel_leaves_the_answers_of_before(tes
     until(lambda: len([p for p in (home / "incoming").iterdir() if p.is_dir()]) == 1, 10)
 
 
-def test_the_csv_is_the_command_lines(test_tab, tmp_path, monkeypatch, own_run):
-    folder = several(tmp_path / "many")
-    (folder / "broken.jpg").write_text("no photo")
-    drop_on(test_tab.locator("#photos .tl-drop"), folder)
-    with test_tab.expect_download() as download:
-        test_tab.locator("#answers-csv").click()
-    download.value.save_as(tmp_path / "page.csv")
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["predict", own_run.id, "many", "--csv", "line.csv"]) == 1
-    assert (tmp_path / "page.csv").read_bytes() == (tmp_path / "line.csv").read_bytes()
-    assert len(list(csv.reader((tmp_path / "page.csv").open()))) == 18
-
-
-def test_a_zip_is_answered_like_its_folder(test_tab, tmp_path):
+def test_a_zip_is_answered_like_its_folder_and_more_photos_than_are_taken_are_refused(test_tab, tmp_path, monkeypatch):
     folder = several(tmp_path / "zipped" / "many", 5)
     path = shutil.make_archive(str(tmp_path / "many"), "zip", folder.parent)
     test_tab.locator("#photos input.files").set_input_files(path)
@@ -124,9 +123,6 @@ def test_a_zip_is_answered_like_its_folder(test_tab, tmp_path):
     assert sorted(rows(test_tab, 4)) == sorted(
         f"many/{p.relative_to(folder).as_posix()}" for p in folder.rglob("*.png")
     )
-
-
-def test_more_photos_than_the_page_takes_are_refused_with_their_number(test_tab, tmp_path, monkeypatch):
     monkeypatch.setattr(sheets, "MOST_AT_ONCE", 3)
     drop_on(test_tab.locator("#photos .tl-drop"), several(tmp_path / "many", 4))
     test_tab.locator("#looking-progress", has_text="These are 4 files; the page takes 3 at once").wait_for()
@@ -151,15 +147,6 @@ def test_the_camera_is_answered_live_and_stops_by_button_and_with_its_tab(test_t
     until(lambda: not stream.evaluate("stream => stream.active"), 10)
 
 
-def test_a_live_view_without_a_model_says_what_is_missing(site):
-    site.context.grant_permissions(["camera"])
-    tab(site, "4 Test")
-    site.locator("#live-box > button").click()
-    site.get_by_role("button", name="Start the live view").click()
-    site.locator("#live .failed", has_text="There is no model yet").wait_for()
-    site.get_by_role("button", name="Start the live view").wait_for()
-
-
 @pytest.fixture
 def instant(site, tmp_path, home):
     """The Test tab of a browser whose photos have an instant model; the dataset."""
@@ -182,7 +169,9 @@ def newest(home):
     return dataset.load(runs.all_runs(home)[-1].dataset_folder)
 
 
-def test_a_wrong_answer_put_right_joins_the_photos_and_the_model_learns_again(site, instant, tmp_path, home):
+def test_a_wrong_answer_put_right_joins_the_photos_the_model_learns_again_and_undo_keeps_a_later_decision(
+    site, instant, tmp_path, home
+):
     site.locator("#photos input.files").set_input_files(photo(tmp_path / "new.png", COLOURS["blues"], 700))
     site.locator(".tl-answer .tl-right").select_option(label="reds")
     site.locator("#to-add", has_text="new.png is reds").wait_for()
@@ -201,6 +190,18 @@ def test_a_wrong_answer_put_right_joins_the_photos_and_the_model_learns_again(si
     until(lambda: "0001" in picked(site, "pick-model"), 30)
     tab(site, "1 Data")
     site.locator("#top-data", has_text="16 photos").wait_for()
+    tab(site, "4 Test")
+    add_one(site, tmp_path, "again.png")
+    tab(site, "1 Data")
+    site.locator("#top-data", has_text="17 photos").wait_for()
+    site.locator("#check-photos").click()
+    choose(site, "#use-decisions", decision_file(tmp_path, instant.photos[0]))
+    site.locator("#top-data", has_text="16 photos").wait_for()
+    tab(site, "4 Test")
+    site.locator("#undo-added").click()
+    site.locator("#adding-progress", has_text="1 photo taken out again").wait_for()
+    tab(site, "1 Data")
+    site.locator("#top-data", has_text="15 photos").wait_for()
 
 
 def test_several_corrections_are_collected_and_those_there_already_are_said_so(site, instant, tmp_path, home):
@@ -219,34 +220,12 @@ def test_several_corrections_are_collected_and_those_there_already_are_said_so(s
     }  # fmt: skip
 
 
-def add_one(site, tmp_path):
+def add_one(site, tmp_path, name="new.png"):
     """Have a photo joined as another class than it was answered."""
-    site.locator("#photos input.files").set_input_files(photo(tmp_path / "new.png", COLOURS["blues"], 700))
-    site.locator(".tl-answer .tl-right").select_option(label="reds")
+    site.locator("#photos input.files").set_input_files(photo(tmp_path / name, COLOURS["blues"], 700))
+    site.locator(".tl-answer", has_text=name).locator(".tl-right").select_option(label="reds")
     site.locator("#add-photos").click()
     site.locator("#added", has_text="The new model").wait_for()
-
-
-def test_a_pick_taken_back_is_not_added(site, instant, tmp_path):
-    site.locator("#photos input.files").set_input_files(photo(tmp_path / "new.png", COLOURS["blues"], 700))
-    site.locator(".tl-answer .tl-right").select_option(label="reds")
-    site.locator("#add-photos").wait_for()
-    site.locator(".tl-answer .tl-right").select_option(label="as it is")
-    site.locator("#add-photos").wait_for(state="hidden")
-
-
-def test_undo_after_a_later_decision_keeps_that_decision(site, instant, tmp_path, home):
-    add_one(site, tmp_path)
-    tab(site, "1 Data")
-    site.locator("#top-data", has_text="17 photos").wait_for()
-    site.locator("#check-photos").click()
-    choose(site, "#use-decisions", decision_file(tmp_path, instant.photos[0]))
-    site.locator("#top-data", has_text="16 photos").wait_for()
-    tab(site, "4 Test")
-    site.locator("#undo-added").click()
-    site.locator("#adding-progress", has_text="1 photo taken out again").wait_for()
-    tab(site, "1 Data")
-    site.locator("#top-data", has_text="15 photos").wait_for()
 
 
 def test_what_was_added_is_there_when_the_folder_is_read_again_and_can_be_taken_out(site, instant, tmp_path, home):
@@ -273,8 +252,13 @@ def test_what_was_added_is_there_when_the_folder_is_read_again_and_can_be_taken_
     site.locator("#move-added").wait_for(state="hidden")
 
 
-def test_an_added_photo_that_cannot_join_again_is_named(site, instant, tmp_path):
+def test_a_pick_taken_back_is_not_added_and_an_added_photo_that_cannot_join_again_is_named(site, instant, tmp_path):
     new = photo(tmp_path / "new.png", COLOURS["blues"], 700)
+    site.locator("#photos input.files").set_input_files(new)
+    site.locator(".tl-answer .tl-right").select_option(label="reds")
+    site.locator("#add-photos").wait_for()
+    site.locator(".tl-answer .tl-right").select_option(label="as it is")
+    site.locator("#add-photos").wait_for(state="hidden")
     additions.add(instant, [additions.Addition("new.png", new, "reds")])
     shutil.copy(new, tmp_path / "photos" / "reds" / "own.png")
     tab(site, "1 Data")

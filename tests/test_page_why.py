@@ -14,7 +14,7 @@ def results(site):
     site.locator("#score .tl-score").wait_for()
 
 
-def test_a_number_of_the_matrix_opens_its_photos_and_another_opens_others(own_run, site):
+def test_a_number_of_the_matrix_opens_its_photos_and_a_photo_says_why_and_which_photos_are_nearest(own_run, site):
     results(site)
     numbers = site.locator(".tl-confusion td button")
     first, last = numbers.first, numbers.last
@@ -27,11 +27,6 @@ def test_a_number_of_the_matrix_opens_its_photos_and_another_opens_others(own_ru
     site.keyboard.press("Enter")
     site.locator("#cell h2", has_text="reds, called").wait_for()
     assert "reds/" in site.locator("#cell").inner_text()
-
-
-def test_a_photo_says_where_the_reason_lies_and_which_photos_are_nearest(own_run, site):
-    results(site)
-    site.locator(".tl-confusion td button").first.click()
     site.locator("#cell .tl-card").first.click()
     dialog = site.locator("#why dialog[open]")
     dialog.wait_for()

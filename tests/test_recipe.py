@@ -45,6 +45,21 @@ def hard(tmp_path):
     return dataset.scan(fill(tmp_path / "hard", {"ones": 12, "twos": 12}))
 
 
+@pytest.fixture(scope="module")
+def exact_run(tmp_path_factory):
+    """exact_run(hard) → a finished run of an exact head on such photos, trained but once."""
+    home, known = tmp_path_factory.mktemp("exact"), []
+
+    def trained(data):
+        if not known:
+            data = dataset.scan(data.source, home=home)
+            known.append(jobs.start(data, quick(data, solver="exact"), home))
+            watch(known[0])
+        return known[0]
+
+    return trained
+
+
 @pytest.fixture
 def tries(monkeypatch):
     """Fine-tuning is tried with few photos, for few epochs. tries(accuracy): so many are right, the first ones."""
@@ -181,9 +196,8 @@ def test_fine_tuning_is_tried_from_a_hundred_training_photos_on_and_by_auto_alon
 
 
 @pytest.mark.parametrize("accuracy", [1.0, 0.0], ids=["it helps", "it does not"])
-def test_fine_tuning_is_kept_only_if_clearly_more_validation_photos_are_right(hard, tries, accuracy):
-    exact = jobs.start(hard, quick(hard, solver="exact"))
-    watch(exact)
+def test_fine_tuning_is_kept_only_if_clearly_more_validation_photos_are_right(hard, exact_run, tries, accuracy):
+    exact = exact_run(hard)
     tries(accuracy)
     run = jobs.start(hard, quick(hard, solver="auto"))
     events = watch(run)
@@ -316,9 +330,8 @@ def test_what_is_kept_is_learned_again_from_the_start_on_all_photos_for_as_many_
     assert [event.done for event in of_kind(Progress, events) if "all photos" in event.stage] == list(range(epochs + 1))
 
 
-def test_fine_tuning_that_diverges_is_dropped_and_the_exact_head_delivered(hard, tries, monkeypatch):
-    exact = jobs.start(hard, quick(hard, solver="exact"))
-    watch(exact)
+def test_fine_tuning_that_diverges_is_dropped_and_the_exact_head_delivered(hard, exact_run, tries, monkeypatch):
+    exact = exact_run(hard)
     seen = itertools.count()
 
     def diverging(*args):
@@ -355,11 +368,12 @@ STOPS = {
 
 
 def test_a_run_stopped_in_fine_tuning_delivers_the_exact_head_and_ends_as_an_undisturbed_one_when_resumed(
-    hard, tries, stop_after
+    hard, exact_run, tries, stop_after
 ):
+    exact = exact_run(hard)
     tries(1.0)
     plan = quick(hard, solver="auto")
-    exact, whole = jobs.start(hard, replace(plan, solver="exact")), jobs.start(hard, plan)
+    whole = jobs.start(hard, plan)
     watch(whole)
     for moment, condition in STOPS.items():
         stop_after(condition)
