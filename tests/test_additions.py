@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 import time
 
 import numpy as np
@@ -9,10 +10,10 @@ import pytest
 from conftest import COLOURS, fill, photo, seal, watch
 from PIL import Image
 
-from tlapp import additions, dataset, decisions, jobs, plan
+from tlapp import additions, dataset, decisions, jobs, plan, readings
 from tlapp.additions import Addition
 from tlapp.augment import Views
-from tlapp.decisions import EXCLUDE, RELABEL, TOGETHER
+from tlapp.decisions import EXCLUDE, KEEP, RELABEL, TOGETHER
 from tlapp.errors import DataError
 from tlapp.pool import Pool
 
@@ -354,6 +355,52 @@ def test_added_photos_join_where_what_was_decided_leaves_nothing_to_train_on(tmp
     (said,) = joined.refused
     assert "does not hold now. There are usable photos of one class only" in said
     assert decisions.decide(joined.dataset, [decisions.about(blues[0], EXCLUDE)]).class_counts()["blues"] == 5
+    fill(tmp_path / "photos", {"reds": 6, "blues": 6, "greens": 6})
+    back = additions.as_noted(dataset.scan(tmp_path / "photos"))
+    assert back.dataset.class_counts() == {"greens": 6, "reds": 7}, "what was decided before holds again"
+    assert back.refused == ()
+
+
+def test_of_two_readings_the_later_word_holds_when_the_earlier_is_put_together_with_others(data, new):
+    grown, one = additions.add(data, [new]).dataset, decisions.about(data.photos[0], EXCLUDE)
+    first = decisions.decide(data, [one])
+    decisions.undo(grown, [one])
+    left = decisions.combine([first])
+    assert data.photos[0].sha256 in {photo.sha256 for photo in left.photos}
+
+
+def test_two_who_decide_at_once_beside_two_readings_lose_nothing(data, new):
+    grown = additions.add(data, [new]).dataset
+
+    def decide(dataset, photos):
+        for one in photos:
+            decisions.decide(dataset, [decisions.about(one, KEEP)])
+
+    threads = [threading.Thread(target=decide, args=(d, data.photos[i::2])) for i, d in enumerate((data, grown))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    noted = {d.photo for d in readings.held(data)}
+    assert noted == readings.digits_of(data)
+
+
+def test_a_dataset_that_is_made_again_is_not_swept(data, home):
+    one = decisions.about(data.photos[0], EXCLUDE)
+    made = decisions.decide(data, [one])
+    os.utime(made.folder / "dataset.json", (0, 0))
+    assert decisions.decide(data, [one]) == made
+    decisions.sweep(home, set())
+    assert made.folder.is_dir()
+
+
+def test_what_cannot_be_used_is_not_offered(tmp_path):
+    data = dataset.scan(fill(tmp_path / "photos", {"reds": 6, "blues": 6, "greens": 6}))
+    grown = additions.add(data, [Addition("n.png", photo(tmp_path / "n.png", COLOURS["reds"], 900), "greens")]).dataset
+    decisions.decide(grown, [decisions.about(data.photos[-1], RELABEL, "greens")])
+    assert additions.unused(data) == (1, 1)
+    shutil.rmtree(tmp_path / "photos" / "greens")
+    assert additions.unused(dataset.scan(tmp_path / "photos")) == (0, 0)
 
 
 def test_leaving_out_what_was_added_and_using_it_again_gives_what_was(data, new, tmp_path):

@@ -4,7 +4,7 @@ import gradio as gr
 import pytest
 
 from tlapp.errors import RunError
-from tlapp.ui import pieces
+from tlapp.ui import app, pieces
 from tlapp.ui.frame import Step, together
 
 
@@ -27,6 +27,36 @@ def test_steps_together_each_see_the_page_as_it_was_and_fill_what_they_fill_alon
     assert both.inputs == {a, b}
     assert set(both.outputs) == {a, b, c, fault}
     assert both.function({a: "x", b: "y"}) == {fault: "", b: "x!", a: "xy", c: "yy"}
+
+
+def test_what_a_later_step_passes_over_keeps_what_an_earlier_one_filled(parts):
+    fault, a, b, _ = parts
+    steps = [
+        Step(lambda: "x", None, a),
+        Step(lambda: [gr.skip(), "y"], None, [a, b]),
+        Step(lambda: {a: gr.skip()}, None, [a]),
+    ]
+    assert together(fault, *steps).function({}) == {fault: "", a: "x", b: "y"}
+
+
+def test_no_step_of_the_page_reads_what_another_in_its_request_fills(monkeypatch):
+    groups = []
+
+    def noted(fault, *steps):
+        groups.append(steps)
+        return together(fault, *steps)
+
+    monkeypatch.setattr(app, "together", noted)
+    app.build_app()
+    stale = set()
+    for steps in groups:
+        filled = set()
+        for step in steps:
+            read = step.inputs if isinstance(step.inputs, set | list) else [step.inputs]
+            stale |= {part.elem_id for part in read if part in filled}
+            filled |= set(step.outputs if isinstance(step.outputs, list) else [step.outputs])
+    assert len(groups) > 5
+    assert stale == {"pick-run"}, "the list of all runs follows it by itself once another is shown"
 
 
 def test_of_steps_together_one_that_fails_is_said_and_the_others_are_done(parts):

@@ -122,6 +122,12 @@ def test_one_panel_that_cannot_be_filled_is_said_and_the_others_are(site, folder
     site.reload()
     site.locator("#said.tl-on", has_text="The list of <models> is gone.").wait_for()
     site.locator("#overview", has_text="reds").wait_for()
+    for _ in range(2):
+        site.locator("#said").click()
+        site.locator("#said").wait_for(state="hidden")
+        tab(site, "1 Data")
+        tab(site, "4 Test")
+        site.locator("#said.tl-on", has_text="The list of <models> is gone.").wait_for()
 
 
 def test_a_click_that_cannot_be_done_is_answered_and_an_error_leaves_the_photos_and_settings_that_were_there(

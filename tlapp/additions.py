@@ -113,10 +113,14 @@ def beside(old: Dataset, base: Dataset) -> Joined:
 
 
 def unused(base: Dataset) -> tuple[int, int] | None:
-    """How many added photos and decisions `as_noted` would use; None where nothing was ever noted."""
+    """How many added photos and decisions `as_noted` would use at most; None where nothing was ever noted."""
     found = list(readings.readings_of(base))
-    noted, here = readings.holding(found)[0], readings.digits_of(base)
-    joining = {decisions.about(reading.photos[i], WITHDRAW).photo for reading, i in _added_before(found)} - here
+    noted, here = decisions.fitting(base, readings.holding(found)[0]), readings.digits_of(base)
+    joining = {
+        decisions.about(reading.photos[i], WITHDRAW).photo
+        for reading, i in _added_before(found)
+        if reading.classes[reading.photos[i].label] in base.classes
+    } - here
     out = {d.photo for d in noted if d.kind in (EXCLUDE, WITHDRAW)}
     return (len(joining - out), sum(d.photo in joining | here for d in noted)) if found else None
 
@@ -130,7 +134,7 @@ def _added_before(found: Sequence[Dataset]) -> list[tuple[Dataset, int]]:
     for reading in found:
         undone = set[str]()
         with contextlib.suppress(DataError):  # a damaged CSV
-            undone = {d.photo for d in decisions.of(reading) if d.kind == WITHDRAW and d.value == UNDONE}
+            undone = {d.photo for d in readings.noted(reading) if d.kind == WITHDRAW and d.value == UNDONE}
         for i, photo in enumerate(reading.photos):
             if photo.added and photo.sha256 not in seen:
                 seen.add(photo.sha256)

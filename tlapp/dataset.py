@@ -6,6 +6,7 @@ never written to and may vanish while a run lives. Knows nothing of networks or 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -267,7 +268,10 @@ def keep(dataset: Dataset, store: Path) -> Dataset:
     text = _to_json(dataset).encode("ascii")
     workspace.write_atomic(dataset.folder / "dataset.json", text)
     final = store / hashlib.sha256(text).hexdigest()[:16]
-    if not _is_same(final, dataset.folder):
+    if _is_same(final, dataset.folder):
+        with contextlib.suppress(OSError):
+            os.utime(final / "dataset.json")  # it was made now, too
+    else:
         try:
             os.rename(dataset.folder, final)
         except OSError:

@@ -142,7 +142,7 @@ def combine(parts: Sequence[Dataset], without: Sequence[str] = ()) -> Dataset:
 
     `without`: classes to take out, with the photos that are of them by now.
     """
-    noted = [decision for part in parts for decision in readings.by_digits(original(part), of(part))]
+    noted = [decision for part in parts for decision in readings.held(original(part))]
     base = merge.combine([_less(part, without) for part in parts], parts[0].folder.parent.parent)
     return use(base, fitting(base, noted))
 
@@ -254,15 +254,17 @@ def _change(
     """Note changed decisions, with what was noted beside other readings since if it can be trained on."""
     base = original(dataset)
     with _locked(base):
-        given = readings.by_digits(base, given)
+        given, before = readings.by_digits(base, given), readings.held(base)
         try:
-            return _note(base, changed(readings.held(base), given))
+            return _note(base, changed(before, given))
         except DataError:
-            return _note(base, changed(readings.by_digits(base, of(base)), given))
+            alone = changed(readings.by_digits(base, of(base)), given)
+            said = {readings.slot(decision) for decision in (*alone, *given)}
+            return _note(base, alone, waiting=[d for d in before if readings.slot(d) not in said])
 
 
-def _note(base: Dataset, noted: Sequence[Decision], is_news: bool = True) -> Dataset:
-    """Write decisions down once they have proved to leave something to train on.
+def _note(base: Dataset, noted: Sequence[Decision], is_news: bool = True, waiting: Sequence[Decision] = ()) -> Dataset:
+    """Write decisions down once they have proved to leave something to train on; `waiting` ones are kept for later.
 
     Unless it `is_news`, nothing is written that stands there, nor that nothing is decided about photos of a folder.
     """
@@ -270,8 +272,13 @@ def _note(base: Dataset, noted: Sequence[Decision], is_news: bool = True) -> Dat
     made = apply(base, fitting(base, readings.parsed(text, printable(str(path)))))  # as it will be read next time
     try:
         is_same = path.read_bytes() == text.encode() if path.exists() else not (noted or has_added(base))
+        later = readings.waiting_path(base)
+        if waiting:
+            workspace.write_atomic(later, to_text(waiting).encode())
         if is_news or not is_same:
             workspace.write_atomic(path, text.encode())
+        if not waiting:
+            later.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(explain_oserror(error)) from error
     return made
@@ -283,7 +290,8 @@ def has_added(dataset: Dataset) -> bool:
 
 
 def _locked(base: Dataset) -> contextlib.AbstractContextManager[object]:
-    return workspace.lock(path_of(base).with_suffix(".lock"))
+    """While held, nobody else decides about any reading: what is noted beside one speaks for the others too."""
+    return workspace.lock(base.folder.parent / ".decisions.lock")
 
 
 def link_pixels(dataset: Dataset, folder: Path) -> None:

@@ -58,6 +58,17 @@ def of(dataset: Dataset) -> list[Decision]:
     return read(path) if path.is_file() else []
 
 
+def waiting_path(dataset: Dataset) -> Path:
+    """The CSV of decisions that these photos would leave nothing to train on with; they count once others are there."""
+    return _original_folder(dataset) / "waiting.csv"
+
+
+def noted(dataset: Dataset) -> list[Decision]:
+    """As `of`, with those that wait. Raises DataError if a CSV is damaged."""
+    path = waiting_path(dataset)
+    return [*of(dataset), *(read(path) if path.is_file() else [])]
+
+
 def read(path: Path) -> list[Decision]:
     """The decisions of a CSV with the columns file, photo, decision and value. Raises DataError."""
     shown = printable(str(path))
@@ -174,12 +185,12 @@ def holding(readings: Iterable[Dataset]) -> tuple[list[Decision], list[str]]:
     held, damaged, said = list[Decision](), list[str](), set[str]()
     for reading in readings:
         try:
-            noted = by_digits(reading, of(reading))
+            found = by_digits(reading, noted(reading))
         except DataError as error:
             damaged.append(str(error))
             continue
         there = digits_of(reading) - said
-        held += [decision for decision in noted if decision.photo in there]
+        held += [decision for decision in found if decision.photo in there]
         said |= there
     return held, damaged
 

@@ -99,19 +99,20 @@ def build_app() -> gr.Blocks:
                 test_tab = test.build(browser, dialog, anywhere)
 
         fault = gr.Textbox("", visible=False)
-        fault.change(None, fault, js="(said) => window.tlSay(said)")
+        fault.change(None, fault, fault, js="(said) => (window.tlSay(said), '')")  # so that it may be said again
         at_once = partial(together, fault)
         tell_tops = Step(_tops, [browser.dataset, browser.run], [trying, *(part for one in tops for part in one)])
         recalls = _wire_recall(browser, tabs, data_tab, train_tab, results_tab)
         fills, *follows = train_tab.refresh
-        shown = (tell_tops, *data_tab.refresh, fills)
+        divided, *checked = data_tab.refresh
+        shown = (tell_tops, divided, fills)
         bare = gr.Textbox("", visible=False)  # whether the page opened without photos
         at_once(*live_tab.refresh, Step(lambda name: "" if name else "bare", browser.dataset, bare)).on(page.load)
-        at_once(*shown).on(bare.change)
+        _then(at_once(*shown).on(bare.change), *checked)
         loaded = browser.dataset.change(
             pieces.guarded(_start_instant), [browser.dataset, browser.run], browser.run, **QUIET
         )
-        _then(loaded, at_once(*shown, *live_tab.refresh), *follows, *recalls)
+        _then(loaded, at_once(*shown, *live_tab.refresh), *checked, *follows, *recalls)
         for event in train_tab.changed:
             _then(event, *live_tab.refresh)
         list_results, show_own, offer_result, list_runs = results_tab.refresh

@@ -192,7 +192,7 @@ def wire(p: Panel, mine: Mine, controls: list[Any]) -> Step:
         return changed(where, lambda look: decisions.undo(look.current, [look.last] if look.last else []))
 
     def undo_all(*where: Any) -> Any:
-        return changed(where, lambda look: decisions.undo(look.current, look.noted))
+        return changed(where, lambda look: decisions.undo(look.current, look.to_undo))
 
     def use(file: str, *where: Any) -> Any:
         try:
@@ -381,14 +381,14 @@ def _labels(p: Panel, look: Look) -> Update:
 
 def _decided(p: Panel, look: Look) -> Update:
     """How many decisions there are, and the file of them."""
-    n = len(look.noted)
-    left, changed = (sum(d.kind in kinds for d in look.noted) for kinds in ((EXCLUDE, WITHDRAW), (RELABEL,)))
+    n = len(look.to_undo)
+    left, changed = (sum(d.kind in kinds for d in look.to_undo) for kinds in ((EXCLUDE, WITHDRAW), (RELABEL,)))
     said = f"{pieces.count(n, 'decision')}"
     if n:
         said += f": {left} left out, {changed} of another class, {n - left - changed} kept or put together"
     return {
         p.tally: {"value": f'<p class="tl-hint">{said}. Your own files stay as they are.</p>'},
-        p.download: {"value": _csv(look) if n else None, "interactive": n > 0},
+        p.download: {"value": _csv(look) if look.noted else None, "interactive": bool(look.noted)},
         p.undo_all: {"interactive": n > 0},
     }
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from tlapp import catalog, decisions, evaluate, plan
 from tlapp.dataset import Dataset, Split, has_test
-from tlapp.decisions import EXCLUDE, RELABEL, TOGETHER, WITHDRAW, Decision
+from tlapp.decisions import EXCLUDE, RELABEL, TOGETHER, UNDONE, WITHDRAW, Decision
 from tlapp.errors import DataError
 from tlapp.photos import Photo
 from tlapp.plan import Plan
@@ -124,6 +124,11 @@ class Look:
         pairs = (one.classes[:2] for one in self.base.disputed)
         two = [Suspect(i, at[one], at[other], 0.0) for i, (one, other) in enumerate(pairs, first)]
         return two + self.report.contradicted()
+
+    @property
+    def to_undo(self) -> list[Decision]:
+        """What Undo all takes back: all but that photos which were added were taken out again, for good."""
+        return [d for d in self.noted if not (d.kind == WITHDRAW and d.value == UNDONE)]
 
     @cached_property
     def last(self) -> Decision | None:

@@ -64,13 +64,13 @@ def together(fault: gr.Textbox, *steps: Step) -> Step:
     outputs = dict.fromkeys(part for step in steps for part in _as_list(step.outputs))
 
     def do(values: dict[Any, Any]) -> dict[Any, Any]:
-        filled, said = dict[Any, Any](), ""
+        filled, said = dict[Any, Any](), list[str]()
         for step in steps:
             try:
                 filled |= _answer(step, values)
             except gr.Error as error:
-                said = str(error.message)
-        return {**filled, fault: said}
+                said.append(str(error.message))
+        return {**filled, fault: " ".join(dict.fromkeys(said))}
 
     return Step(do, inputs, [*outputs, fault])
 
@@ -80,11 +80,11 @@ def _answer(step: Step, values: dict[Any, Any]) -> dict[Any, Any]:
     takes_all = isinstance(step.inputs, set)
     answer = step.function(values) if takes_all else step.function(*(values[part] for part in _as_list(step.inputs)))
     outputs = _as_list(step.outputs)
-    if isinstance(answer, dict) and "__type__" not in answer:
-        return answer
     if answer == gr.skip():
         return {}
-    return dict(zip(outputs, [answer] if len(outputs) == 1 else answer, strict=True))
+    if not isinstance(answer, dict) or "__type__" in answer:
+        answer = dict(zip(outputs, [answer] if len(outputs) == 1 else answer, strict=True))
+    return {part: value for part, value in answer.items() if value != gr.skip()}
 
 
 class Recall(NamedTuple):

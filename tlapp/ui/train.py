@@ -134,14 +134,11 @@ def build(mine: Mine, data: Tab) -> Tab:
     def show_and_tell(values: dict[Any, Any]) -> dict[Any, Any]:
         return {p.views: show(values), **dict(zip(p.told, tell(values), strict=True))}
 
-    def move(number: gr.State, by: int, values: dict[Any, Any]) -> dict[Any, Any]:
-        moved = {number: values[number] + by}
-        return {**moved, p.views: show(values | moved)}
-
     both = Step(show_and_tell, inputs, [p.views, *p.told])
     p.strength.input(take_strength, inputs | {p.strength}, [*strengths, p.preset, *both.outputs], **QUIET)
     for button, number, by in ((p.back, p.photo, -1), (p.another, p.photo, 1), (p.redraw, p.draw, 1)):
-        button.click(partial(move, number, by), inputs, [number, p.views], **QUIET)
+        # counted first, as a click while a picture is drawn would count for nothing
+        shows.after(button.click(lambda n, by=by: n + by, number, number, **QUIET))
     for event in _wire_blocks(p, mine):
         both.after(event)
     for name, component in p.numbers.items():
