@@ -3,9 +3,10 @@
 import shutil
 
 import pytest
-from conftest import fill
+from conftest import fill, photo
 
-from tlapp import dataset, decisions
+from tlapp import additions, dataset, decisions
+from tlapp.additions import Addition
 from tlapp.audit import Flaws, Report, Suspect
 from tlapp.decisions import EXCLUDE, RELABEL, TOGETHER
 from tlapp.forecast import Curve
@@ -152,3 +153,16 @@ def test_what_could_not_be_looked_into_is_said_beside_the_verdict(data):
     assert "no shortcut can be found" in words
     assert "no near copies" not in words
     assert "no near copies" in findings.verdict(look(data), {})
+
+
+def test_undo_all_brings_no_photo_back_whose_addition_was_undone(tmp_path):
+    data = dataset.scan(fill(tmp_path / "photos", {"reds": 3, "blues": 3}))
+    names = ("n.png", "o.png")
+    new = [Addition(name, photo(tmp_path / name, (200, 40, 40), 900 + i), "reds") for i, name in enumerate(names)]
+    joined = additions.add(data, new)
+    left = additions.undo(data, joined.dataset, joined.photos[:1])
+    now = decisions.decide(left, [decisions.about(data.photos[0], decisions.EXCLUDE)])
+    found = Look(decisions.original(now), now, None, decisions.of(now), 20, 0, "photo")
+    back = decisions.undo(now, found.to_undo)
+    assert [p.name for p in back.photos if p.added] == ["o.png"]
+    assert len(back.photos) == 7

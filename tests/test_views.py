@@ -135,3 +135,12 @@ def test_off_draws_the_plain_view_every_time(own, small_pictures):
     pictures = re.findall('src="([^"]+)"', views.grid(found, Shown(found.id, 0, 0, AUGMENTATIONS["off"], ENTRY)))
     assert len(pictures) == 8
     assert len(set(pictures)) == 1
+
+
+def test_photos_whose_folder_is_gone_are_gone_from_the_page_and_back_with_it(make_folder, home):
+    data = dataset.scan(make_folder({"reds": 3, "blues": 3}))
+    assert shelf.dataset(data.id) == data
+    away = data.folder.rename(home / "away")
+    assert shelf.dataset(data.id) is None
+    away.rename(data.folder)
+    assert shelf.dataset(data.id) == data

@@ -53,7 +53,17 @@ def dataset(name: Any) -> Dataset | None:
         return None
 
 
-_dataset = functools.lru_cache(maxsize=8)(datasets.load)
+def _dataset(folder: Path) -> Dataset:
+    """As `dataset.load`, kept while the folder is there. Raises DataError."""
+    try:
+        return _loaded(folder, (folder / "dataset.json").stat().st_mtime_ns)
+    except OSError:
+        return datasets.load(folder)  # which says in a sentence what is wrong
+
+
+@functools.lru_cache(maxsize=8)
+def _loaded(folder: Path, _written: int) -> Dataset:
+    return datasets.load(folder)
 
 
 def dataset_of(run: Run) -> Dataset | None:
