@@ -120,15 +120,15 @@ def build_app() -> gr.Blocks:
         for event in results_tab.changed:
             _then(event, tell_tops)
         ended, taken = live_tab.changed
-        own = at_once(tell_tops, show_own, list_runs, choose_own)
-        own.after(taken)
+        own = at_once(tell_tops, show_own, choose_own)
+        _then(taken, own, list_runs)  # which follows what is shown
         pairs = ((show_own, offer_result), (choose_own, offer_model))
         after_end = [_once_ended(show, offer, browser, ended) for show, offer in pairs]
-        _then(at_once(tell_tops, *after_end, list_runs).on(ended.change), *train_tab.once_ended)
+        _then(at_once(tell_tops, *after_end).on(ended.change), list_runs, *train_tab.once_ended)
         for event in test_tab.changed:
-            own.after(event)
+            _then(event, own, list_runs)
         at_once(*live_tab.refresh).on(train_title.select)
-        at_once(tell_tops, list_results, list_runs).on(results_title.select)
+        _then(at_once(tell_tops, list_results).on(results_title.select), list_runs)
         follow = [test_tab.follow] if test_tab.follow else []
         _then(results_tab.moved, *follow)
         at_once(tell_tops, list_models, *follow).on(test_title.select)

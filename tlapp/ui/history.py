@@ -80,25 +80,26 @@ def build(pick: gr.Dropdown) -> Panel:
                 delete = gr.Button("Delete this run", size="sm", scale=0, min_width=140, elem_id="delete-run")
             other = gr.Dropdown([], value=None, label="Compare with", elem_id="compare-with", interactive=True)
             compared = gr.HTML(elem_id="compared")
-    chosen, gone, seen = gr.Textbox("", visible=False), gr.Textbox("", visible=False), gr.State(None)
+    chosen, gone = gr.Textbox("", visible=False), gr.Textbox("", visible=False)
+    seen = gr.State(())  # what the list above may stand at without this panel following it
     one = [chosen, table, box, head, name, note, other, compared]
 
     @pieces.guarded
-    def choose(event: gr.EventData) -> list[Any]:
+    def choose(shown: str | None, event: gr.EventData) -> list[Any]:
         run = shelf.run(event.run)
-        return [*_one(run), run.id if run and run.has_model() else gr.skip()]
+        return [*_one(run), (shown, run.id) if run and run.has_model() else gr.skip()]
 
     @pieces.guarded
-    def refresh(shown: str | None, before: str | None, own: str, with_: str | None) -> list[Any]:
-        now = shelf.run(shown) if shown != before else None
+    def refresh(shown: str | None, before: tuple[str | None, ...], own: str, with_: str | None) -> list[Any]:
+        now = shelf.run(shown) if shown not in before else None
         run = now or shelf.run(own) or shelf.run(shown) or shelf.newest()
         if run is None or run.id != own:
-            return [*_one(run), shown]
+            return [*_one(run), (shown,)]
         others = _others(run)
         kept = with_ if any(with_ == value for _, value in others) else None
         return [
             gr.skip(), _table(run), *[gr.skip()] * 4, listed(others, kept, with_),
-            gr.skip() if kept == with_ else "", shown,
+            gr.skip() if kept == with_ else "", (shown,),
         ]  # fmt: skip
 
     @pieces.guarded
@@ -129,7 +130,7 @@ def build(pick: gr.Dropdown) -> Panel:
             raise RunError("That run is gone. Choose another one.")
         return versus(compare(before, run))
 
-    chose = table.select(choose, None, [*one, seen], **QUIET)
+    chose = table.select(choose, pick, [*one, seen], **QUIET)
     for event in (name.blur, name.submit, note.blur):
         event(save, [chosen, name, note], [table, pick], **QUIET)
     removed = delete.click(remove, chosen, [deleted, said, gone], **QUIET)
