@@ -198,10 +198,7 @@ def test_a_wrong_answer_put_right_joins_the_photos_the_model_learns_again_and_un
     choose(site, "#use-decisions", decision_file(tmp_path, instant.photos[0]))
     site.locator("#top-data", has_text="16 photos").wait_for()
     tab(site, "4 Test")
-    site.locator("#undo-added").click()
-    site.locator("#adding-progress", has_text="1 photo taken out again").wait_for()
-    tab(site, "1 Data")
-    site.locator("#top-data", has_text="15 photos").wait_for()
+    undo_adding(site, 15)
 
 
 def test_several_corrections_are_collected_and_those_there_already_are_said_so(site, instant, tmp_path, home):
@@ -228,6 +225,14 @@ def add_one(site, tmp_path, name="new.png"):
     site.locator("#added", has_text="The new model").wait_for()
 
 
+def undo_adding(site, left):
+    """Take the photo out again that was added last; so many photos are left."""
+    site.locator("#undo-added").click()
+    site.locator("#adding-progress", has_text="1 photo taken out again").wait_for()
+    tab(site, "1 Data")
+    site.locator("#top-data", has_text=f"{left} photos").wait_for()
+
+
 def test_what_was_added_is_there_when_the_folder_is_read_again_and_can_be_taken_out(site, instant, tmp_path, home):
     add_one(site, tmp_path)
     tab(site, "1 Data")
@@ -245,10 +250,7 @@ def test_what_was_added_is_there_when_the_folder_is_read_again_and_can_be_taken_
     site.get_by_role("button", name="Use what I added").click()
     site.locator("#top-data", has_text="19 photos").wait_for()
     tab(site, "4 Test")
-    site.locator("#undo-added").click()
-    site.locator("#adding-progress", has_text="taken out again").wait_for()
-    tab(site, "1 Data")
-    site.locator("#top-data", has_text="18 photos").wait_for()
+    undo_adding(site, 18)
     site.locator("#move-added").wait_for(state="hidden")
 
 

@@ -31,8 +31,8 @@ class Views:
         self.backbone = backbone
         self.framing = framing
         self._transform = _random_transform(augmentation, backbone, framing)
-        self._mean = torch.tensor(backbone.mean).view(3, 1, 1) * 255
-        self._std = torch.tensor(backbone.std).view(3, 1, 1) * 255
+        self.mean = torch.tensor(backbone.mean).view(3, 1, 1) * 255
+        self.std = torch.tensor(backbone.std).view(3, 1, 1) * 255
 
     @classmethod
     def of(cls, plan: Plan) -> Views:
@@ -65,7 +65,7 @@ class Views:
         batch = torch.empty((len(views), *views[0].shape), memory_format=torch.channels_last)
         for row, view in zip(batch, views, strict=True):
             row.copy_(view)
-        return batch.sub_(self._mean).div_(self._std)
+        return batch.sub_(self.mean).div_(self.std)
 
 
 def view_seed(seed: int, photo_sha256: str, draw: int) -> int:

@@ -150,6 +150,12 @@ class Classifier(nn.Module):
             x = self.run(x, start, self.n_blocks)
         return self.head(x)
 
+    def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures → features as the head normalises them, and class scores, of the mirror image too with `mirror`."""
+        seen = self.head.normalise(self.run(x, 0, self.n_blocks))
+        scores = self.head.linear(seen)
+        return seen, (scores + self(x.flip(3))) / 2 if self.mirror else scores
+
     def learned(self) -> dict[str, Tensor]:
         """A copy, on the CPU, of what training can change: unfrozen blocks with their buffers, and the head."""
         frozen = tuple(f"blocks.{name}." for name in self.frozen)

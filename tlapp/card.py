@@ -87,11 +87,8 @@ def _cross_validated(report: dict[str, Any]) -> str:
     found = report.get("cross_validated")
     if not found:
         return ""
-    low, high = (f"{100 * end:.0f}" for end in found["interval"])
-    return (
-        f"On all {found['n']:,} photos, each held out in turn: {evaluate.percent(found['accuracy'])}, plausibly "
-        f"{low} to {high} %."
-    )
+    worth = f"{evaluate.percent(found['accuracy'])}, {evaluate.plausibly(found['interval'], ' to ')}"
+    return f"On all {found['n']:,} photos, each held out in turn: {worth}."
 
 
 def _calibration(report: dict[str, Any]) -> list[str]:

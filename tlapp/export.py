@@ -80,7 +80,7 @@ def export(run: Run, to: Path, tell: Tell = lambda step: None) -> Exported:
         tell("writing the model")
         _write_model(run, predictor, folder)
         tell("comparing its answers with the app's")
-        proof = _prove(folder, predictor, *_to_compare(run, photos))
+        proof = _prove(folder, predictor, _to_compare(run, photos))
         tell("writing the card")
         figures.confusion(np.array(run.report()["confusion"]), run.classes, folder / "confusion.png")
         text = card.of(run, proof.max_difference, proof.compared, proof.same_class, graph.OPSET)
@@ -151,11 +151,11 @@ def _pictures() -> str:
     return source.replace(ours, f"\n{_PICTURE_ERROR}\n", 1)
 
 
-def _to_compare(run: Run, photos: Dataset) -> tuple[list[np.ndarray], Sequence[int]]:
-    """Validation photos, spread over all of them, and their labels."""
+def _to_compare(run: Run, photos: Dataset) -> list[np.ndarray]:
+    """Validation photos, spread over all of them."""
     members = run.plan.split(photos).validation
     some = members[np.unique(np.linspace(0, len(members) - 1, min(len(members), MOST_COMPARED)).round().astype(int))]
-    return [photos.pixels(int(i)) for i in some], [photos.photos[int(i)].label for i in some]
+    return [photos.pixels(int(i)) for i in some]
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Proof:
     same_class: int
 
 
-def _prove(folder: Path, predictor: Predictor, photos: list[np.ndarray], labels: Sequence[int]) -> Proof:
+def _prove(folder: Path, predictor: Predictor, photos: list[np.ndarray]) -> Proof:
     """Run the bundle on the photos in another process. Raises RunError if it answers otherwise than the app."""
     ours = [predictor.answer("", row) for row in predictor.probabilities(photos)]
     with workspace.own_folder(folder.parent, "photos-") as place:

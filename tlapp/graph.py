@@ -77,18 +77,12 @@ class _Whole(nn.Module):
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
         self.model = predictor.model
-        backbone = predictor.views.backbone
-        self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1) * 255)
-        self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1) * 255)
+        self.register_buffer("mean", predictor.views.mean)
+        self.register_buffer("std", predictor.views.std)
         self.learned = _Strangeness(predictor.learned) if predictor.learned else None
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        model, head = self.model, self.model.head
-        x = (pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std
-        seen = head.normalise(model.run(x, 0, model.n_blocks))
-        scores = head.linear(seen)
-        if model.mirror:
-            scores = (scores + model(x.flip(3))) / 2
+        seen, scores = self.model.look((pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std)
         found = scores.softmax(1)
         return (found,) if self.learned is None else (found, self.learned(seen, scores))
 

@@ -103,13 +103,9 @@ class Predictor:
 
     def _run(self, views: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """One batch, as `outputs`."""
-        model, head = self.model, self.model.head
-        inputs = self.views.normalise(views).to(head.linear.weight.device)
+        inputs = self.views.normalise(views).to(self.model.head.linear.weight.device)
         with torch.inference_mode():
-            seen = head.normalise(model.run(inputs, 0, model.n_blocks))
-            scores = head.linear(seen)
-            if model.mirror:
-                scores = (scores + model(inputs.flip(3))) / 2
+            seen, scores = self.model.look(inputs)
             return seen.cpu(), scores.double().cpu()
 
     def predict(self, photo: np.ndarray, file: str = "") -> Prediction:
