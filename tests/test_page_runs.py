@@ -1,5 +1,6 @@
 """The page in a real browser, from training on: runs, results and tests of photos, on any screen, light and dark."""
 
+import csv
 import dataclasses
 import os
 import re
@@ -90,7 +91,6 @@ def test_a_damaged_run_is_named_and_another_ones_results_are_taken_home_as_files
     tab(site, "4 Test")
     site.locator("#top-test", has_text=own_run.id).wait_for()
     tab(site, "3 Results")
-    site.locator("#make-files").click()
     for label, start in (("Curves (PNG)", b"\x89PNG"), ("Confusion matrix (PNG)", b"\x89PNG"),
                          ("Predictions (CSV)", b"file,class"), ("Report (JSON)", b"{")):  # fmt: skip
         with site.expect_download() as download:
@@ -355,11 +355,17 @@ def test_cards_and_answers_that_are_shown_follow_the_line(site, own_run, tmp_pat
     marks = site.locator("#cell .tl-none")
     marks.first.wait_for(state="attached")
     assert not marks.first.is_visible()
-    site.locator("#make-files").click()
-    made = site.get_by_role("button", name="Predictions (CSV)")
-    made.wait_for()
+
+    def unknown():
+        with site.expect_download() as download:
+            site.get_by_role("button", name="Predictions (CSV)").click()
+        return sum(row["unknown"] == "true" for row in csv.DictReader(download.value.path().open()))
+
+    photos = len(report["photos"])
+    assert unknown() == 0
     site.locator("#keep input[type=range]").fill("85")
-    made.wait_for(state="hidden")
+    until(lambda: own_run.keep() == 0.85, 30)
+    assert unknown() == photos
     assert not marks.first.is_visible()
     site.locator("#test-keep").click()
     marks.first.wait_for()

@@ -13,7 +13,7 @@ from tlapp import calibration, dataset, jobs, plan, predict, scoring, unknown
 from tlapp.errors import RunError
 from tlapp.plan import AUGMENTATIONS
 from tlapp.predict import Prediction
-from tlapp.ui import matrix, results, shelf, sure
+from tlapp.ui import matrix, results, serve, shelf, sure
 from tlapp.unknown import Learned, Usual
 
 SETTINGS = {
@@ -208,14 +208,14 @@ def test_an_answer_follows_the_line_and_one_that_cannot_tell_stays_so():
 
 @pytest.mark.usefixtures("small_pictures")
 def test_the_table_and_the_cards_of_a_run_know_what_is_none_of_these(own_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "uploads_folder", lambda: tmp_path / "uploads")
+    monkeypatch.setattr(serve, "uploads_folder", lambda: tmp_path / "uploads")
     report = own_run.report()
     for place, one in enumerate(report["photos"]):
         one["strangeness"] = [0.85, 0.5, None][min(place, 2)]
     own_run.deliver(own_run.model(), report, own_run.learned())
 
     def told():
-        rows = list(csv.DictReader(results._downloads(own_run)[2].open()))
+        rows = list(csv.DictReader(results._predictions(own_run).open()))
         return [row["unknown"] for row in rows[:3]]
 
     def marked():

@@ -267,9 +267,14 @@ def _device() -> str:
 
 
 def _measure() -> None:
-    """Time the backbone while the person looks for photos; what each choice costs is then said at once."""
+    """Time the backbone while the person looks for photos; what each choice costs is then said at once.
+
+    What draws figures is imported too, which takes half a second.
+    """
 
     def measure(_: Report) -> None:
+        from matplotlib.backends import backend_agg  # noqa: F401
+
         from tlapp import speed
 
         speed.measure(catalog.choose().backbone)

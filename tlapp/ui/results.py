@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from tlapp.runs import Run, is_unknown
 from tlapp.ui import history, matrix, pieces, shelf, sure, why
 from tlapp.ui.frame import QUIET, Mine, Tab, choices, listed
 from tlapp.ui.overlay import single
-from tlapp.ui.serve import uploads_folder
+from tlapp.ui.serve import download_of, uploads_folder
 from tlapp.ui.shelf import Record
 
 TO_CELL = "() => document.querySelector('#cell section')?.scrollIntoView({block: 'nearest'})"
-FILES = ("Curves (PNG)", "Confusion matrix (PNG)", "Predictions (CSV)", "Report (JSON)")
+SAVE = """file => {
+  if (file) Object.assign(document.createElement('a'), {href: file.url, download: file.orig_name || ''}).click();
+}"""
 EMPTY = "No finished run yet. Its score appears here, and below it every photo that it called wrong."
 NOTHING = f'<p class="tl-hint">{EMPTY}</p>'
 
@@ -35,23 +38,22 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
     certain = sure.build(pick)
     rest = gr.HTML(elem_id="rest", js_on_load=matrix.PICK)
     with gr.Row(elem_id="downloads"):
-        make = gr.Button(
-            "Make files to download", size="sm", visible=False, scale=0, min_width=180, elem_id="make-files"
-        )
-        files = [gr.DownloadButton(label, size="sm", visible=False, min_width=120) for label in FILES]
+        files = [gr.Button(label, size="sm", visible=False, min_width=140) for label in FILES]
+        made = gr.DownloadButton("Last file", visible="hidden")
     every = history.build(pick)
     now = gr.State("")  # the run that is shown
-    shown = [score, counts, cell, details, *certain.parts, rest, make, *files, now]
+    shown = [score, counts, cell, details, *certain.parts, rest, *files, now]
 
     @pieces.guarded
     def show(name: str | None) -> list[Any]:
-        run, hidden = shelf.run(name), [gr.DownloadButton(visible=False)] * len(files)
+        run = shelf.run(name)
+        offered = [gr.Button(visible=run is not None)] * len(files)
         if run is None:
-            return [NOTHING, "", "", "", *certain.show(None), "", gr.Button(visible=False), *hidden, ""]
+            return [NOTHING, "", "", "", *certain.show(None), "", *offered, ""]
         matrix_and_cell = [matrix.confusion(run.report()), ""]
         by_class = pieces.section("Class by class", _per_class(run.report(), list(run.classes)))
         parts = [_score(run), *matrix_and_cell, by_class, *certain.show(run), _rest(run)]
-        return [*parts, gr.Button(visible=True), *hidden, run.id]
+        return [*parts, *offered, run.id]
 
     def show_picked(name: str | None, before: str) -> Any:
         return gr.skip() if name == before else show(name)  # Gradio tells of a choice twice
@@ -75,11 +77,11 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
         return [listed(options, value, name), *([gr.skip()] * len(shown) if is_shown else show(value))]
 
     @pieces.guarded
-    def make_files(name: str | None) -> list[Any]:
+    def make(make_it: Callable[[Run], Path], name: str | None) -> str:
         run = shelf.run(name)
         if run is None:
-            raise RunError("There is no run to make files of.")
-        return [gr.DownloadButton(value=str(path), visible=True) for path in _downloads(run)]
+            raise RunError("There is no run to make a file of.")
+        return str(make_it(run))
 
     def take_chosen(name: str) -> Any:
         run = shelf.run(name)
@@ -90,8 +92,8 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
     counts.select(show_cell, pick, cell, **QUIET).then(None, js=TO_CELL)
     for photos in (cell, rest):
         why.open_after(photos.select(show_why, pick, dialog, **QUIET))
-    certain.moved.then(lambda: [gr.DownloadButton(visible=False)] * len(files), None, files, **QUIET)
-    make.click(make_files, pick, files, queue=False)
+    for button, make_it in zip(files, FILES.values(), strict=True):
+        button.click(partial(make, make_it), pick, made, queue=False).success(None, made, js=SAVE)
     every.chose.then(take_chosen, every.chosen, pick, **QUIET).then(show, pick, shown, **QUIET)
     steps = choices(mine, pick, [pick.input, every.table.select], refresh, [pick, *shown])
     for event in every.changed:
@@ -195,16 +197,39 @@ def _unknown(photo: dict[str, Any], keep: float) -> str:
     return {True: "true", False: "false", None: ""}[is_unknown(photo.get("strangeness"), keep)]
 
 
-def _downloads(run: Run) -> list[Path]:
-    """Figures, table and report of a run as files that the page may hand out."""
-    folder = uploads_folder() / "downloads" / run.id
-    folder.mkdir(parents=True, exist_ok=True)
-    report = run.report()
-    paths = [folder / name for name in ("curves.png", "confusion.png", "predictions.csv", "report.json")]
-    figures.curves(shelf.record(run).epochs, paths[0])
-    figures.confusion(np.array(report["confusion"]), run.classes, paths[1])
-    rows = [[p["file"], p["class"], p["label"], p["probability"], _unknown(p, run.keep())] for p in report["photos"]]
-    text = tables.to_csv([["file", "class", "label", "probability", "unknown"], *rows])
-    paths[2].write_text(text, encoding="utf-8", errors="replace")
-    shutil.copyfile(run.path / "report.json", paths[3])
-    return paths
+def _curves(run: Run) -> Path:
+    return _drawn(run, "curves.png", partial(figures.curves, shelf.record(run).epochs))
+
+
+def _confusion(run: Run) -> Path:
+    counts = np.array(run.report()["confusion"])
+    return _drawn(run, "confusion.png", partial(figures.confusion, counts, run.classes))
+
+
+def _drawn(run: Run, name: str, draw: Callable[[Path], None]) -> Path:
+    """A figure of the run as a file that the page may hand out; drawn once."""
+    path = uploads_folder() / "downloads" / run.id / name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw(path)
+    return path
+
+
+def _predictions(run: Run) -> Path:
+    columns = ["file", "class", "label", "probability", "unknown"]
+    photos = run.report()["photos"]
+    rows = [[p["file"], p["class"], p["label"], p["probability"], _unknown(p, run.keep())] for p in photos]
+    return download_of("predictions.csv", tables.to_csv([columns, *rows]).encode("utf-8", "replace"))
+
+
+def _report(run: Run) -> Path:
+    return download_of("report.json", (run.path / "report.json").read_bytes())
+
+
+FILES: dict[str, Callable[[Run], Path]] = {
+    "Curves (PNG)": _curves,
+    "Confusion matrix (PNG)": _confusion,
+    "Predictions (CSV)": _predictions,
+    "Report (JSON)": _report,
+}
+"""What can be taken home of a run: the words on its button, and what makes the file."""
