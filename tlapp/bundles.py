@@ -27,17 +27,19 @@ MOST_BYTES = 64 * 1024**2
 Values = dict[str, Any]
 
 
-def import_run(path: str | Path, home: Path | None = None) -> Run:
+def import_run(path: str | Path, home: Path | None = None, *, shown_as: str = "") -> Run:
     """Open a bundle (folder or zip, as `tlapp export` writes it) or the folder of a run, or a zip of it.
 
-    It becomes a run of the workspace, with a number of its own; the same model that came from there before is not
-    taken twice. Raises RunError, with what is wrong: it is none, of a newer version, damaged, or does not fit together.
+    It becomes a run of the workspace, with a number of its own, unless its very model is here already: then the run
+    that has it is given. `shown_as`: what to call it in sentences, where its path means nothing to the person.
+
+    Raises RunError, with what is wrong: it is none, of a newer version, damaged, or does not fit together.
     """
     home = home or workspace.home()
     source = workspace.expand(path).absolute()
-    shown = printable(str(source))
+    shown = shown_as or printable(str(source))
     try:
-        with intake.open_source(_checked(source, shown)) as listing:
+        with intake.open_source(_checked(source, shown), shown) as listing:
             content = _read(listing)
     except _Wrong as error:
         raise RunError(f"{shown} cannot be opened as a bundle or run: {error}. {error.advice}") from None
@@ -157,8 +159,7 @@ def _own_words(about: bytes, keep: bytes) -> Values:
 
 def _is_same(run: Run, content: _Content) -> bool:
     try:
-        header = run.header()
-        return bool(header.get("origin")) and run.report().get("model_sha256") == content.report["model_sha256"]
+        return run.has_model() and run.report().get("model_sha256") == content.report["model_sha256"]
     except RunError:
         return False
 
