@@ -11,7 +11,7 @@ from conftest import fill, until
 from sites import chosen, load, picked, tab
 
 from tlapp import dataset as datasets
-from tlapp import decisions, history, jobs, runs
+from tlapp import decisions, history, jobs, lineage, runs
 from tlapp.plan import Augmentation, Plan, instant
 from tlapp.runs import Run
 from tlapp.ui import app, form, recall, weights
@@ -225,6 +225,24 @@ def test_where_no_photos_are_loaded_those_of_the_run_come_with_its_settings(site
     assert site.locator("#split-seed input").input_value() == "11"
 
 
+def test_a_run_with_another_class_starts_from_the_network_of_an_earlier_one(site, own_run, tmp_path):
+    load(site, fill(tmp_path / "mine", {"reds": 8, "blues": 8, "greens": 8}, 500))
+    open_results(site)
+    take(site, own_run)
+    site.locator("#continue").click()
+    site.locator("#recalled", has_text=f"those of run {own_run.id}, starts from the network that it learned").wait_for()
+    site.locator("#weights", has_text=f"It starts from the network of run {own_run.id}.").wait_for()
+    home = own_run.path.parent.parent
+    n = len(runs.all_runs(home))
+    site.locator("#train:not([disabled])").click()
+    made = until(lambda: runs.all_runs(home)[n:], 30)[-1]
+    assert list(made.plan.learned) == own_run.header()["learned_from"]
+    assert lineage.weights_of(own_run) == form.weights_folder() / made.plan.weights.rpartition("/")[2]
+    assert made.plan == replace(
+        own_run.plan, weights=made.plan.weights, learned=made.plan.learned, split_seed=0, precision=made.plan.precision
+    )
+
+
 def test_settings_of_a_run_whose_photos_are_gone_ask_for_photos_first(site, own_run):
     open_results(site)
     take(site, own_run)
@@ -261,7 +279,7 @@ def test_a_phone_shows_all_of_it_without_sideways_scrolling(site, own_run, other
     site.locator("#compared [data-kind=fixed] summary").click()
     wide = "ids => ids.map(id => { const e = document.querySelector(id); return e.scrollWidth - e.clientWidth; })"
     assert site.evaluate(wide, ["html", "#runs .tl-runs", "#runs .html-container", "#compared .tl-scroll"]) == [0] * 4
-    for part in ("#load-settings", "#delete-run", "#run-name", "#run-note", "#compare-with"):
+    for part in ("#load-settings", "#continue", "#delete-run", "#run-name", "#run-note", "#compare-with"):
         box = site.locator(part).bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 390, part

@@ -14,13 +14,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from tlapp import catalog, workspace
+from tlapp import catalog, weightfile, workspace
 from tlapp.catalog import Backbone
 from tlapp.errors import WeightsError, printable
 from tlapp.seeding import seeded
 
 _FINAL = ("fc.", "classifier.", "_fc.")
 _COUNT = "num_batches_tracked"
+_HEAD = "head.linear.weight"
 
 
 class SeededDropout(nn.Module):
@@ -184,12 +185,15 @@ def load(
     dropout: float = 0.0,
     seed: int = 0,
     several: bool = False,
+    classes: Sequence[str] = (),
 ) -> Classifier:
     """The network with pretrained weights and a new head; all in float32, on the CPU.
 
     Args:
-        weights: a `.pth` or `.safetensors` file of this architecture; empty: the published weights, which must
-            be on this machine and are hashed before they are read.
+        weights: a `.pth` or `.safetensors` file of this architecture, or of a run (`lineage.weights_of`); empty: the
+            published weights, which must be on this machine and are hashed before they are read.
+        classes: of the head; one that sees what that of the run saw begins with what that knew of classes of the same
+            name.
 
     Raises:
         WeightsError: missing, damaged or foreign weights.
@@ -198,6 +202,10 @@ def load(
     state = _read(path, entry)
     with seeded(seed):
         network = _empty(entry)
+        if _HEAD in state:
+            made = Classifier(entry, _split(entry, network), n_classes, dropout, several)
+            _fill_from_run(made, state, entry, path, classes)
+            return made
         _fill(network, state, entry, path)
         return Classifier(entry, _split(entry, network), n_classes, dropout, several)
 
@@ -283,3 +291,29 @@ def _fill(network: nn.Module, state: dict[str, Tensor], entry: Backbone, path: P
     if not all(torch.isfinite(v).all() for v in given.values()):
         raise WeightsError(f"The weights file {printable(str(path))} holds numbers that are not finite.")
     network.load_state_dict({k: given[k] for k in wanted}, strict=False)
+
+
+def _fill_from_run(
+    model: Classifier, state: dict[str, Tensor], entry: Backbone, path: Path, classes: Sequence[str]
+) -> None:
+    """Load the blocks that a run delivered, and what its head knew of these classes."""
+    wanted = {k: v for k, v in model.state_dict().items() if k.startswith("blocks.")}
+    given = {k: v for k, v in state.items() if k.startswith("blocks.")}
+    wrong = [k for k, v in wanted.items() if k not in given or given[k].shape != v.shape] + list(given.keys() - wanted)
+    if wrong:
+        raise WeightsError(
+            f"The weights file {printable(str(path))} is not of {entry.title}: `{wrong[0]}` is missing, has another "
+            "shape or is one too many. Choose the backbone the run was trained with."
+        )
+    if not all(torch.isfinite(value).all() for value in state.values()):
+        raise WeightsError(f"The weights file {printable(str(path))} holds numbers that are not finite.")
+    model.load_state_dict(given, strict=False)
+    before = weightfile.classes_of(path)
+    weight, bias, linear = state[_HEAD], state.get("head.linear.bias"), model.head.linear
+    if bias is None or weight.shape != (len(before), linear.in_features) or bias.shape != (len(before),):
+        return
+    with torch.no_grad():
+        for place, name in enumerate(classes):
+            if name in before:
+                linear.weight[place] = weight[before.index(name)]
+                linear.bias[place] = bias[before.index(name)]

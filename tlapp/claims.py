@@ -25,6 +25,7 @@ Name = Annotated[str, Field(max_length=4_096)]
 Short = Annotated[str, Field(max_length=200)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Digits = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 Classes = Annotated[list[Name], Field(min_length=2, max_length=MOST_CLASSES)]
 
 
@@ -108,6 +109,7 @@ class _Report(_Checked):
     seconds: Annotated[float, Field(ge=0, le=1e9)]
     n_train: Count
     n_validation: Count
+    n_validation_learned: Count = 0
     n_test: Annotated[int, Field(ge=1, le=MOST_PHOTOS)]
     photos: Annotated[list[_Photo], Field(min_length=1, max_length=MOST_PHOTOS)]
     model_sha256: Digest
@@ -122,6 +124,7 @@ class _Header(_Checked):
     created: Short = ""
     run: Short = ""
     keep: Annotated[float, Field(ge=0.8, le=0.99)] | None = None
+    learned_from: Annotated[list[Digits], Field(max_length=MOST_PHOTOS)] | None = None
     name: Short = ""
 
 

@@ -176,6 +176,9 @@ def _photo_options(parser: argparse.ArgumentParser) -> None:
     """What train and tune have in common."""
     _source_options(parser)
     parser.add_argument("--weights", metavar="FILE", default="", help="weights file for the backbone")
+    parser.add_argument(
+        "--from", dest="start", metavar="RUN", default="", help="start from the network of a run, as it learned it"
+    )
     parser.add_argument("--seed", type=int, help="of the split and of everything random (default 0)")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="any setting of the plan")
     parser.add_argument("--yes", action="store_true", help="fetch missing weights without asking")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlapp import additions, catalog, decisions, fetching, intake, jobs, runs, terminal, workspace
+from tlapp import additions, catalog, decisions, fetching, intake, jobs, lineage, runs, terminal, workspace
 from tlapp import dataset as datasets
 from tlapp import plan as plans
 from tlapp.errors import DataError, RunError, UsageError, UserError, printable
@@ -33,7 +33,7 @@ def train(options: argparse.Namespace) -> int:
     """Read the photos, train, show the run until it ends."""
     dataset, name, settings = _prepared(options)
     suggest = plans.instant if options.instant else plans.suggest
-    plan = suggest(dataset, name).with_settings(settings)
+    plan = lineage.continued(suggest(dataset, name).with_settings(settings))
     if options.instant and not plan.is_instant:
         raise UsageError("The instant model has settings of its own. Leave out --instant, or the other settings.")
     return terminal.watch(jobs.start(dataset, plan), options.json, len(dataset.skipped))
@@ -42,9 +42,12 @@ def train(options: argparse.Namespace) -> int:
 def _prepared(options: argparse.Namespace) -> tuple[datasets.Dataset, str, dict[str, str]]:
     """The photos that were named, the backbone, whose weights are here, and the settings given."""
     settings = _settings(options)
-    if settings.get("weights") and options.backbone == "auto":
+    backbone = options.backbone
+    if options.start:
+        backbone = _start_from(options, settings)
+    elif settings.get("weights") and backbone == "auto":
         raise UserError(f"Say which backbone the weights file is of: --backbone {' | '.join(catalog.BACKBONES)}.")
-    choice = catalog.choose(options.backbone)
+    choice = catalog.choose(backbone)
     if not settings.get("weights"):
         _offer_weights(choice.backbone, options.yes)
     first = plans.Plan(choice.backbone.name, choice.backbone.block_names, solver="auto")
@@ -53,6 +56,19 @@ def _prepared(options: argparse.Namespace) -> tuple[datasets.Dataset, str, dict[
     dataset = _read(options)
     _describe(dataset)
     return dataset, choice.backbone.name, settings
+
+
+def _start_from(options: argparse.Namespace, settings: dict[str, str]) -> str:
+    """The weights of the run to start from, put into the settings; the name of its backbone."""
+    if settings.get("weights"):
+        raise UsageError("--from and --weights are two beginnings. Leave one out.")
+    run = _find(options.start)
+    backbone = run.plan.backbone
+    if options.backbone not in ("auto", backbone):
+        raise UserError(f"Run {run.id} is of {backbone}, not of {options.backbone}. Leave out --backbone.")
+    settings["weights"] = str(lineage.weights_of(run))
+    terminal.say(f"Starting from the network of run {run.id}; no photo that it learned from is tested on.")
+    return backbone
 
 
 def _read(options: argparse.Namespace) -> datasets.Dataset:
@@ -128,7 +144,7 @@ def audit(options: argparse.Namespace) -> int:
 def tune(options: argparse.Namespace) -> int:
     """Try which blocks should learn, and how fast."""
     dataset, name, settings = _prepared(options)
-    plan = plans.suggest(dataset, name).with_settings(settings)
+    plan = lineage.continued(plans.suggest(dataset, name).with_settings(settings))
     plan.split(dataset)
     from tlapp import tune
 
@@ -164,6 +180,7 @@ def _command(options: argparse.Namespace, plan: plans.Plan) -> str:
         value = getattr(options, name)
         if value not in (None, "", "auto"):
             words += [f"--{name}", str(value)]
+    words += ["--from", options.start] if options.start else []
     words += ["--as-on-page"] if options.as_on_page else []
     own = ("solver", "frozen", "fine_tune_rate", "head", "depth", "l2")
     for text in options.set:

@@ -181,6 +181,7 @@ def _flat(plan: Plan) -> dict[str, str]:
     values = dataclasses.replace(plan, split_seed=seed).to_dict()
     del values["schema"]
     augmentation = values.pop("augmentation")
+    values["learned"] = f"{len(plan.learned):,} photos"
     values |= {f"augmentation.{name}": value for name, value in augmentation.items()}
     return {name: in_words(value) for name, value in values.items()} | {"frozen": _frozen(plan)}
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import filelock
 
-from tlapp import catalog, history, runs, workspace
+from tlapp import catalog, history, lineage, runs, workspace
 from tlapp import dataset as datasets
 from tlapp.dataset import Dataset
 from tlapp.errors import OutOfMemory, RunError, UserError, WeightsError, explain_oserror, printable
@@ -41,10 +41,10 @@ def start(dataset: Dataset, plan: Plan, home: Path | None = None) -> Run:
         weights = workspace.expand(plan.weights).absolute()
         if not weights.is_file():
             raise WeightsError(f"The weights file {printable(str(weights))} does not exist. Check the path.")
-        plan = dataclasses.replace(plan, weights=str(weights))
+        plan = lineage.continued(dataclasses.replace(plan, weights=str(weights)))
     else:
         catalog.check_weights(catalog.get(plan.backbone))
-    plan.split(dataset)
+    learned = lineage.learned_from(plan, dataset)
     runs.sweep(home)
     history.empty_trash(home)
     header = {
@@ -53,6 +53,7 @@ def start(dataset: Dataset, plan: Plan, home: Path | None = None) -> Run:
         "source": dataset.source,
         "classes": list(dataset.classes),
         "created": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "learned_from": learned,
     }
     run, lock = runs.create(home, header)
     _launch(home, run, lock)

@@ -7,7 +7,7 @@ Made by `dataset`; knows nothing of how photos are found or decoded.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -163,27 +163,36 @@ class Dataset:
         return looks.grouped(len(self.photos), [*enumerate(self.groups.tolist()), *looks.same(self.subfolders)])
 
     def split(
-        self, test_fraction: float = 0.2, validation_fraction: float = 0.2, seed: int = 0, by: str = "photo"
-    ) -> Split:
+        self, test_fraction: float = 0.2, validation_fraction: float = 0.2, seed: int = 0, by: str = "photo",
+        learned: Collection[str] = (),
+    ) -> Split:  # fmt: skip
         """Divide the photos as their folders say, else at random within each class.
 
         Test photos: those of a test folder, else `test_fraction` of all. Validation photos: those of a
         validation folder, else `validation_fraction` of what is left to train on. At least one photo of each
         class goes to every part that is drawn. Groups are drawn whole, unless a class is too small for that.
 
+        Args:
+            learned: beginnings of the SHA-256 of photos that the network has learned from already: they, and what
+                belongs with them, are never test photos.
+
         Raises:
-            DataError: a class would have no photo to train on or none to choose by; `by` "folder" asks for more
-                sub-folders than there are.
+            DataError: a class would have no photo to train on, none to choose by or none to test on; `by` "folder" asks
+                for more sub-folders than there are.
         """
         generator = np.random.default_rng(seed)
         labels, sides = self.labels, np.array([photo.side for photo in self.photos])
-        test, validation = sides == "test", sides == "validation"
-        pool = ~test & ~validation
         groups = self.grouping(by)
+        seen = self._seen(learned, groups)
+        test, validation = (sides == "test") & ~seen, sides == "validation"
+        pool = ~test & ~validation
         drawn = []
         fixed = self._fixed(pool, labels, groups)
         if not test.any():
-            test = _draw(pool & ~fixed, labels, groups, test_fraction, generator, 0 if validation.any() else 1)
+            drawable = pool & ~fixed
+            self._check_unseen(drawable & ~seen, labels, seen)
+            to_come = 0 if validation.any() else 1
+            test = _draw(drawable & ~seen, labels, groups, test_fraction, generator, to_come, drawable & seen)
             drawn.append(test)
         if not validation.any():
             validation = _draw(pool & ~test & ~fixed, labels, groups, validation_fraction, generator, 0)
@@ -200,6 +209,23 @@ class Dataset:
         if by == "folder":
             self._check_folders([train, *drawn], groups)
         return Split(*parts)
+
+    def _seen(self, learned: Collection[str], groups: np.ndarray) -> np.ndarray:
+        """A mask of the photos that the network has learned from, and of what belongs with them."""
+        if not learned:
+            return np.zeros(len(self.photos), dtype=bool)
+        digits = len(next(iter(learned)))
+        of = frozenset(learned)
+        return np.isin(groups, groups[np.array([photo.sha256[:digits] in of for photo in self.photos])])
+
+    def _check_unseen(self, drawable: np.ndarray, labels: np.ndarray, seen: np.ndarray) -> None:
+        """Raise DataError where nothing is left of a class that the network has not learned from."""
+        lacking = [name for i, name in enumerate(self.classes) if seen.any() and not (drawable & (labels == i)).any()]
+        if lacking:
+            raise DataError(
+                f"The network that this run would start from has learned from every photo of {some(lacking)}, so that "
+                "none is left to test on. Add photos of it that are new, or start from published weights."
+            )
 
     def _fixed(self, pool: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
         """A mask of the photos that are never drawn: those that were added, and what belongs with them.
@@ -229,12 +255,13 @@ class Dataset:
 
 def _draw(
     pool: np.ndarray, labels: np.ndarray, groups: np.ndarray, fraction: float, generator: np.random.Generator,
-    to_come: int,
+    to_come: int, beside: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
     """A mask of `fraction` of the pool, class by class, at least one each, never a class's last; groups whole.
 
     `to_come`: draws of what is left; a class with groups keeps one for each if it can. Of a class that is one group,
-    single photos are drawn all the same: without any there would be no score.
+    single photos are drawn all the same: without any there would be no score. `beside`: photos that count in the
+    fraction and are left all the same, but may not be drawn.
     """
     drawn = np.zeros_like(pool)
     inside: dict[int, list[int]] = {}
@@ -247,10 +274,13 @@ def _draw(
     for count in counts.values():
         groups_left += count > 0
     spared = np.where(groups_left < left, to_come, 0)
-    missing = np.minimum(np.maximum(1, np.round(fraction * left).astype(np.int64)), left - 1)
+    kept = np.zeros_like(left) if beside is None else np.bincount(labels[beside], minlength=n_classes)
+    wanted_of = np.maximum(1, np.round(fraction * (left + kept)).astype(np.int64))
+    missing = np.minimum(wanted_of, np.where(kept > to_come, left, left - 1))
+    groups_left += np.where(kept > to_come, 1 + spared, 0)
 
     def leaves_some(name: int) -> bool:
-        return bool((counts[name] < left)[counts[name] > 0].all())
+        return bool((counts[name] < left + kept)[counts[name] > 0].all())
 
     def take(indices: Sequence[int]) -> None:
         drawn[indices] = True

@@ -68,6 +68,8 @@ class Plan:
     Attributes:
         backbone: a name of `catalog.BACKBONES`.
         weights: path of a weights file for the backbone; empty: the published ones.
+        learned: what the photos are known by (`lineage.known_by`) that these weights have learned from: never drawn for
+            a test.
         frozen: blocks that do not learn, any set of the backbone's.
         solver: "exact": the head alone, fitted to its optimum on cached features. "auto": that, then fine-tuning of
             the last stage, kept only if validation accuracy clearly improves. "sgd": AdamW, whatever is frozen.
@@ -111,6 +113,7 @@ class Plan:
     backbone: str
     frozen: tuple[str, ...]
     weights: str = ""
+    learned: tuple[str, ...] = ()
     solver: str = "sgd"
     head: str = "auto"
     depth: str = "auto"
@@ -191,7 +194,7 @@ class Plan:
     def split(self, dataset: Dataset) -> Split:
         """The dataset's photos divided as this plan says. Raises DataError."""
         seed = self.seed if self.split_seed is None else self.split_seed
-        return dataset.split(self.test_fraction, self.validation_fraction, seed, self.split_by)
+        return dataset.split(self.test_fraction, self.validation_fraction, seed, self.split_by, self.learned)
 
     def with_settings(self, settings: dict[str, str]) -> Plan:
         """A copy with settings given as text, as in `--set head_rate=0.01 augmentation=off`. Raises PlanError.
@@ -225,8 +228,8 @@ class Plan:
         prefix, _, name = key.rpartition(".")
         owner: Any = self.augmentation if prefix == "augmentation" else self
         types = {f.name: str(f.type) for f in dataclasses.fields(owner)}
-        if prefix not in ("", "augmentation") or name not in types or name == "backbone":
-            names = [f.name for f in dataclasses.fields(Plan) if f.name != "backbone"]
+        if prefix not in ("", "augmentation") or name not in types or name in ("backbone", "learned"):
+            names = [f.name for f in dataclasses.fields(Plan) if f.name not in ("backbone", "learned")]
             names += [f"augmentation.{f.name}" for f in dataclasses.fields(Augmentation)]
             near = difflib.get_close_matches(key, names, 1)
             hint = f"Did you mean {near[0]}?" if near else f"The settings are {', '.join(names)}."
@@ -236,7 +239,8 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with the schema's number."""
-        return {"schema": schema.PLAN, **dataclasses.asdict(self), "frozen": list(self.frozen)}
+        lists = {"frozen": list(self.frozen), "learned": list(self.learned)}
+        return {"schema": schema.PLAN, **dataclasses.asdict(self), **lists}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Plan:
@@ -245,7 +249,7 @@ class Plan:
             values = schema.upgraded(values, "plan")
             del values["schema"]
             values["augmentation"] = Augmentation(**values.get("augmentation", {}))
-            values["frozen"] = tuple(values["frozen"])
+            values["frozen"], values["learned"] = tuple(values["frozen"]), tuple(values.get("learned", ()))
             return cls(**values)
         except schema.NewerError as error:
             raise PlanError("This plan was written by a newer version of tlapp. Update tlapp to read it.") from error
@@ -316,8 +320,8 @@ def instant(dataset: Dataset, backbone: str = "auto") -> Plan:
 def instant_of(plan: Plan) -> Plan:
     """The instant model that a run of this plan is compared with: the same photos, framing, split and network."""
     return Plan(
-        plan.backbone, catalog.get(plan.backbone).block_names, plan.weights, solver="exact", head="ridge", mirror="off",
-        framing=plan.framing, augmentation=AUGMENTATIONS["off"], test_fraction=plan.test_fraction,
+        plan.backbone, catalog.get(plan.backbone).block_names, plan.weights, plan.learned, solver="exact", head="ridge",
+        mirror="off", framing=plan.framing, augmentation=AUGMENTATIONS["off"], test_fraction=plan.test_fraction,
         split_seed=plan.split_seed, split_by=plan.split_by, validation_fraction=plan.validation_fraction,
         seed=plan.seed, class_weighting=plan.class_weighting, precision=plan.precision, cache_mb=plan.cache_mb,
         disk_mb=plan.disk_mb, device=plan.device,

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 
-from tlapp import backbones, catalog, images, tables, tasks
+from tlapp import backbones, catalog, images, tables, tasks, weightfile
 from tlapp.augment import Views
 from tlapp.errors import PictureError, RunError
 from tlapp.intake import read_file
@@ -172,7 +172,7 @@ def load(run: Run) -> Predictor:
     plan, classes = run.plan, run.classes
     entry = catalog.get(plan.backbone)
     try:
-        recorded = _recorded(data)
+        recorded = weightfile.recorded(data)
         made_for = json.loads(recorded["classes"])
         model = backbones.build(entry, len(classes), several=recorded.get("depth") == "several")
         model.load_state_dict(load_safetensors(data))
@@ -195,9 +195,3 @@ def _learned(run: Run, width: int) -> Learned | None:
     if found is not None and found.features.shape[1] != width:
         raise RunError(f"What tells strangers to run {run.id} does not fit its model. Train again.")
     return found
-
-
-def _recorded(model: bytes) -> dict[str, str]:
-    """What a delivered model says of itself; the header of safetensors is JSON behind its length in 8 bytes."""
-    header = json.loads(model[8 : 8 + int.from_bytes(model[:8], "little")])
-    return header["__metadata__"]

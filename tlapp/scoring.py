@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tlapp import dataset as datasets
-from tlapp import evaluate, predict
+from tlapp import evaluate, lineage, predict
 from tlapp.dataset import Dataset
 from tlapp.errors import DataError, some
 from tlapp.predict import BATCH, Predictor
@@ -92,7 +92,9 @@ def _notes(run: Run, other: Dataset, predictor: Predictor, known: np.ndarray) ->
         return notes
     split = run.plan.split(own)
     learned = {own.photos[int(i)].sha256 for i in np.concatenate([split.train, split.validation])}
-    seen = sum(other.photos[int(i)].sha256 in learned for i in known)
+    before = frozenset(run.plan.learned)
+    hashes = [other.photos[int(i)].sha256 for i in known]
+    seen = sum(one in learned or lineage.known_by(one) in before for one in hashes)
     if seen:
         notes.append(f"{seen} of these {len(known)} photos took part in the training, so the score flatters.")
     return notes

@@ -11,7 +11,7 @@ import time
 import torch
 from safetensors.torch import load, save
 
-from tlapp import backbones, calibration, catalog, evaluate, features, recipe, scoring, speed, told
+from tlapp import backbones, calibration, catalog, evaluate, features, lineage, recipe, scoring, speed, told, weightfile
 from tlapp import dataset as datasets
 from tlapp.augment import Views
 from tlapp.backbones import Classifier
@@ -33,7 +33,9 @@ def train_run(run: Run) -> None:
     split = plan.split(dataset)
     entry = catalog.get(plan.backbone)
     device = speed.device(plan.device)
-    model = backbones.load(entry, len(dataset.classes), weights=plan.weights, dropout=plan.dropout, seed=plan.seed)
+    model = backbones.load(
+        entry, len(dataset.classes), weights=plan.weights, dropout=plan.dropout, seed=plan.seed, classes=dataset.classes
+    )
     model.freeze(plan.frozen)
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     views = Views.of(plan)
@@ -119,21 +121,14 @@ def _deliver(
         "n_test": len(split.test),
         "photos": photos,
     }
+    if run.plan.learned:
+        held_out = [dataset.photos[int(i)].sha256 for i in split.validation]
+        report["n_validation_learned"] = sum(lineage.known_by(one) in run.plan.learned for one in held_out)
     if result.cross_validated is not None:
         n_right = int(scores.confusion.trace())
         report["cross_validated"] = evaluate.cross_validated(result.cross_validated, result.n, n_right, len(labels))
     learned = result.learned.to_bytes() if result.learned else b""
-    run.deliver(_in_order(save(tensors, metadata=recorded)), report, learned)
-
-
-def _in_order(model: bytes) -> bytes:
-    """What is recorded in the order of its names, which safetensors leaves to chance: a model is known by its hash."""
-    end = 8 + int.from_bytes(model[:8], "little")
-    header = json.loads(model[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + model[end:]
+    run.deliver(weightfile.with_metadata(save(tensors), recorded), report, learned)
 
 
 def _seconds_before(run: Run) -> float:

@@ -155,10 +155,10 @@ def _wire_recall(browser: Mine, tabs: gr.Tabs, data_tab: Tab, train_tab: Tab, re
     if train_tab.recall is None or results_tab.asks is None:
         return []
     wanted, take, taken = train_tab.recall
-    ask, run = results_tab.asks
-    outputs = [browser.dataset, wanted, tabs]
-    asked = ask.click(pieces.guarded(recall.ask), [run, browser.dataset], outputs, **QUIET)
-    take.after(asked.then(None, js="() => window.scrollTo(0, 0)"))
+    load, go_on, run = results_tab.asks
+    for button, ask in ((load, recall.ask), (go_on, recall.continuing)):
+        asked = button.click(pieces.guarded(ask), [run, browser.dataset], [browser.dataset, wanted, tabs], **QUIET)
+        take.after(asked.then(None, js="() => window.scrollTo(0, 0)"))
     split, *rest = data_tab.refresh
     _then(split.on(taken.change), *rest)  # the split is shown as it is now
     return [take]

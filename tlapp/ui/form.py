@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from tlapp import catalog, settings, workspace
+from tlapp import catalog, lineage, settings, workspace
 from tlapp.catalog import Backbone
 from tlapp.errors import PlanError
 from tlapp.plan import AUGMENTATIONS, Augmentation, Plan
@@ -180,7 +180,7 @@ def read_plan(values: dict[Any, Any], fields: dict[str, Any]) -> Plan:
     chosen["augmentation"] = dataclasses.asdict(read_augmentation(values, fields))
     chosen["test_fraction"] = given["test_fraction"] / 100
     chosen["weights"] = weights_file(given["weights"])
-    return Plan.from_dict(chosen)
+    return lineage.continued(Plan.from_dict(chosen))
 
 
 def weights_folder() -> Path:

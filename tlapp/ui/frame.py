@@ -113,7 +113,7 @@ class Tab:
         fields: components that hold settings of the plan, by the setting's name.
         show_whole: the button that has all of a long photo shown to the network, if there is one.
         recall: how a run's settings are taken back, if they are.
-        asks: the button that asks for that, and the id of the run, if there are.
+        asks: the buttons that ask for that, and for a run that continues; and the id of the run, if there are.
         once_ended: what to do when a run has ended.
         moved: the event of another line for strangers, if it can be moved here.
         follow: has what is shown follow that line, if it must.
@@ -126,7 +126,7 @@ class Tab:
     fields: dict[str, Any] = field(default_factory=dict)
     show_whole: gr.Button | None = None
     recall: Recall | None = None
-    asks: tuple[gr.Button, gr.Textbox] | None = None
+    asks: tuple[gr.Button, gr.Button, gr.Textbox] | None = None
     once_ended: list[Step] = field(default_factory=list)
     moved: Any = None
     follow: Step | None = None

@@ -49,7 +49,7 @@ class Panel(NamedTuple):
         changed: events after which there are other runs than before.
         arrived: those of them after which `chosen` is a run that was brought back, or came from elsewhere.
         refresh: lists the runs; `chosen` follows the run that is shown above where that has changed.
-        load: the button that asks for the settings of `chosen`.
+        load, go_on: the buttons that ask for the settings of `chosen`, and for a run that continues it.
     """
 
     table: gr.HTML
@@ -59,6 +59,7 @@ class Panel(NamedTuple):
     arrived: list[Any]
     refresh: Step
     load: gr.Button
+    go_on: gr.Button
 
 
 def build(pick: gr.Dropdown) -> Panel:
@@ -85,6 +86,7 @@ def build(pick: gr.Dropdown) -> Panel:
                 load = gr.Button(
                     "Load these settings into 2 Train", size="sm", scale=0, min_width=240, elem_id="load-settings"
                 )
+                go_on = gr.Button("Continue from this model", size="sm", scale=0, min_width=190, elem_id="continue")
                 delete = gr.Button("Delete this run", size="sm", scale=0, min_width=140, elem_id="delete-run")
             other = gr.Dropdown([], value=None, label="Compare with", elem_id="compare-with", interactive=True)
             compared = gr.HTML(elem_id="compared")
@@ -156,7 +158,7 @@ def build(pick: gr.Dropdown) -> Panel:
     opened = bundle.upload(open_bundle, bundle, one, **QUIET)
     other.input(show_difference, [chosen, other], compared, **QUIET)
     refreshes = Step(refresh, [pick, seen, chosen, other], [*one, seen])
-    return Panel(table, chosen, chose, [removed, back, opened], [back, opened], refreshes, load)
+    return Panel(table, chosen, chose, [removed, back, opened], [back, opened], refreshes, load, go_on)
 
 
 def _one(run: Run | None) -> list[Any]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from tlapp import catalog
+from tlapp import catalog, lineage
 from tlapp.dataset import Dataset
 from tlapp.errors import PlanError, RunError
 from tlapp.plan import Plan
 from tlapp.ui import form, pieces, shelf, weights
+
+CONTINUE = "from "
+"""Before the id of a run that is not to be repeated but continued."""
 
 
 def ask(name: str, dataset: str) -> tuple[Any, str, Any]:
@@ -32,6 +36,23 @@ def ask(name: str, dataset: str) -> tuple[Any, str, Any]:
             )
         photos = own.id
     return photos, run.id, gr.Tabs(selected="train")
+
+
+def continuing(name: str, dataset: str) -> tuple[Any, str, Any]:
+    """As `ask`, for a new run that starts from the network of that run. Raises RunError."""
+    photos, wanted, way = ask(name, dataset)
+    return photos, f"{CONTINUE}{wanted}", way
+
+
+def wanted_plan(wanted: str) -> tuple[Plan | None, str]:
+    """The plan that is asked for, if its run is there, and what to say of it. Raises RunError."""
+    run = shelf.run(wanted.removeprefix(CONTINUE))
+    if run is None:
+        return None, ""
+    if not wanted.startswith(CONTINUE):
+        return run.plan, f"The settings of run {run.id} were loaded; all that is below stands as it had it."
+    said = f"A run with these settings, those of run {run.id}, starts from the network that it learned."
+    return dataclasses.replace(run.plan, weights=str(lineage.weights_of(run))), said
 
 
 def fill(

@@ -102,7 +102,9 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
         if event in every.arrived:
             listed_again = listed_again.then(take_chosen, every.chosen, pick, **QUIET).then(show, pick, shown, **QUIET)
         every.refresh.after(listed_again)
-    return Tab([*steps, every.refresh], every.changed, asks=(every.load, every.chosen), moved=certain.moved)
+    return Tab(
+        [*steps, every.refresh], every.changed, asks=(every.load, every.go_on, every.chosen), moved=certain.moved
+    )
 
 
 def _score(run: Run) -> str:
@@ -128,6 +130,8 @@ def _of_all(report: dict[str, Any]) -> str:
 def _chosen_by(report: dict[str, Any]) -> str:
     """On which photos the choices were made, and how the model does there."""
     best, on = pieces.percent(report["validation_accuracy"]), f"On the {report['n_validation']} validation photos"
+    if n_learned := report.get("n_validation_learned"):
+        on += f" (of which the network that it started from had learned from {n_learned:,}, which flatters)"
     if stated := report.get("validation"):
         best += f", {evaluate.plausibly(stated['interval'])}"
     if "head" not in report:
@@ -186,6 +190,7 @@ def _settings(plan: Plan, source: str) -> str:
     values = plan.to_dict()
     augmentation = values.pop("augmentation")
     values.pop("schema")
+    values["learned"] = f"{len(values['learned']):,} photos" if values["learned"] else "no photos"
     rows: list[tuple[str, Any]] = [("source", source), *values.items()]
     rows += [(f"augmentation.{name}", value) for name, value in augmentation.items()]
     listed = [(name, ", ".join(value) if isinstance(value, list) else value) for name, value in rows]

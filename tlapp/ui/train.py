@@ -214,14 +214,18 @@ def _wire_recall(p: Parts, mine: Mine, fields: dict[str, Any], suited: gr.State)
 
     @pieces.guarded
     def take(values: dict[Any, Any]) -> dict[Any, Any]:
-        run, dataset = shelf.run(values[wanted]), values[mine.dataset]
-        if run is None or values[suited] != dataset:
+        dataset = values[mine.dataset]
+        plan_of_run, words = recall.wanted_plan(values[wanted])
+        if plan_of_run is None or values[suited] != dataset:
             return {wanted: gr.skip()}
-        filled = recall.fill(run.plan, fields, p.strength, p.preset, p.weights, shelf.dataset(dataset))
-        said = pieces.notice(
-            "info", f"The settings of run {run.id} were loaded; all that is below stands as it had it."
-        )
-        return {**filled, p.recalled: said, p.tries.said: "", wanted: "", taken: values[taken] + 1}
+        filled = recall.fill(plan_of_run, fields, p.strength, p.preset, p.weights, shelf.dataset(dataset))
+        return {
+            **filled,
+            p.recalled: pieces.notice("info", words),
+            p.tries.said: "",
+            wanted: "",
+            taken: values[taken] + 1,
+        }
 
     told = [p.recalled, p.tries.said, p.weights.said]
     outputs = {*fields.values(), p.strength, p.preset, *p.weights.shown, *told, wanted, taken}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from tlapp import catalog, fetching, workspace
+from tlapp import catalog, fetching, weightfile, workspace
 from tlapp.errors import WeightsError
 from tlapp.tasks import Task
 from tlapp.ui import form, pieces
@@ -53,7 +53,10 @@ def state(backbone: str, file: str = "") -> list[Any]:
     """New values of `Panel.shown` for a backbone and, if the person gave one, its weights file in the workspace."""
     entry = catalog.get(backbone)
     if file:
+        run = weightfile.of_file(form.weights_folder() / file).get("run")
         words = f"The weights of {entry.title} are those of your file ({file})."
+        if run:
+            words = f"It starts from the network of run {run}. No photo that this learned from is used for the test."
         return [gr.Column(visible=True), pieces.notice("info", words), gr.Button(visible=False), file]
     if entry.included or catalog.weights_path(entry).is_file():
         return [gr.Column(visible=False), "", gr.Button(), ""]
