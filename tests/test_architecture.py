@@ -10,11 +10,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
-    "errors", "tables", "evaluate", "events", "workspace", "tasks", "images", "intake", "layout", "labels", "looks",
-    "photos", "dataset", "merge", "readings", "decisions", "additions", "shortcuts", "paper", "demo", "catalog",
+    "errors", "filenames", "tables", "evaluate", "events", "workspace", "tasks", "images", "intake", "layout",
+    "labels", "looks",
+    "photos", "dataset", "merge", "readings", "decisions", "additions", "imagefolder", "shortcuts", "paper", "demo",
+    "catalog",
     "settings", "plan", "seeding", "augment|backbones", "speed", "features", "lbfgs", "calibration", "heads",
     "crossval", "sampling", "pool", "unknown", "forecast", "audit", "optimizers", "train", "recipe", "told",
-    "estimate", "tune", "runs", "history", "compare", "figures", "predict", "explain", "scoring", "fetching",
+    "estimate", "tune", "runs", "history", "compare", "figures", "board", "predict", "explain", "scoring", "fetching",
     "sitting", "jobs", "graph", "card", "export",
     "ui.pieces", "ui.frame", "ui.scale", "ui.curve", "ui.guard", "ui.serve", "ui.drop", "ui.shelf", "ui.form",
     "ui.costs", "ui.views", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings", "ui.audit",

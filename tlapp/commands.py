@@ -14,29 +14,38 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlapp import additions, catalog, decisions, fetching, intake, jobs, runs, terminal, workspace
+from tlapp import additions, board, catalog, decisions, fetching, imagefolder, intake, jobs, runs, terminal, workspace
 from tlapp import dataset as datasets
 from tlapp import plan as plans
 from tlapp.errors import DataError, RunError, UsageError, UserError, printable
 from tlapp.events import Progress, Queued
+from tlapp.imagefolder import SIDES
 
 if TYPE_CHECKING:
     from tlapp.predict import Prediction, Unreadable
 
 
 MOST_SKIPPED = 20
+SPLIT_SETTINGS = ("test_fraction", "validation_fraction", "seed", "split_seed", "split_by")
+"""What of a plan decides how photos are divided."""
 
 # --- train, resume and stop
 
 
 def train(options: argparse.Namespace) -> int:
     """Read the photos, train, show the run until it ends."""
+    board_in = _board_in(options)
     dataset, name, settings = _prepared(options)
     suggest = plans.instant if options.instant else plans.suggest
     plan = suggest(dataset, name).with_settings(settings)
     if options.instant and not plan.is_instant:
         raise UsageError("The instant model has settings of its own. Leave out --instant, or the other settings.")
-    return terminal.watch(jobs.start(dataset, plan), options.json, len(dataset.skipped))
+    return terminal.watch(jobs.start(dataset, plan), options.json, len(dataset.skipped), board_in)
+
+
+def _board_in(options: argparse.Namespace) -> Path | None:
+    """Where to write the run for TensorBoard, if that was asked for and is possible."""
+    return board.check(options.tensorboard) if options.tensorboard else None
 
 
 def _prepared(options: argparse.Namespace) -> tuple[datasets.Dataset, str, dict[str, str]]:
@@ -122,6 +131,33 @@ def audit(options: argparse.Namespace) -> int:
     else:
         for line in [*terminal.findings(found), *filter(None, [*dataset.notes, plans.uneven(dataset), hinders])]:
             print(printable(line))
+    return 0
+
+
+def copy(options: argparse.Namespace) -> int:
+    """Write the photos, cleaned and divided, in folders that torchvision's ImageFolder reads."""
+    settings = _settings(options)
+    if strange := sorted(set(settings) - set(SPLIT_SETTINGS)):
+        raise UsageError(
+            f"{printable(strange[0])} does not decide which photos are copied where; {', '.join(SPLIT_SETTINGS)} do."
+        )
+    plan = plans.Plan(catalog.INCLUDED, catalog.get(catalog.INCLUDED).block_names).with_settings(settings)
+    dataset = _read(options)
+    _describe(dataset)
+    split = plan.split(dataset)
+    with terminal.bar() as bar:
+        task = bar.add_task("copying photos", total=len(dataset.photos))
+        test = workspace.expand(options.test) if options.test else None
+        made = imagefolder.copy(
+            dataset, split, options.to, test, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    for note in made.notes:
+        terminal.say(note)
+    if options.json:
+        print(json.dumps(made.to_dict()))
+        return 0
+    sides = ", ".join(f"{side} {sum(found[side] for found in made.classes.values())}" for side in SIDES.values())
+    print(f"{_counted(made.photos, 'photo is', 'photos are')} in {printable(str(made.path))}: {sides}.")
     return 0
 
 
@@ -221,7 +257,8 @@ def _describe(dataset: datasets.Dataset) -> None:
 
 def resume(options: argparse.Namespace) -> int:
     """Go on with a run and show it until it ends."""
-    return terminal.watch(jobs.resume(_find(options.name)), options.json, None)
+    run, board_in = _find(options.name), _board_in(options)
+    return terminal.watch(jobs.resume(run), options.json, None, board_in)
 
 
 def stop(options: argparse.Namespace) -> int:
