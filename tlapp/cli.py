@@ -111,6 +111,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
     stop = command("stop", commands.stop, "Ask a running or waiting run to stop and keep its best so far.")
     stop.add_argument("name", metavar="RUN", help="run id or number, or run folder")
+    _json_option(stop)
 
     weights = command("weights", commands.weights, "List the backbones, or fetch one's weights.")
     weights.add_argument("action", choices=("list", "get"), nargs="?", default="list")
@@ -124,6 +125,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, help="port to serve at (default 7860, or the next free one)")
     serve.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this name and password")
     serve.add_argument("--no-browser", action="store_true", help="do not open the browser")
+    _json_option(serve)
     words = [argument for argument in arguments if not argument.startswith("-")]
     _known(words[:1], "There is no command", subparsers.choices)
     if words[:1] == ["runs"]:

@@ -268,6 +268,9 @@ def stop(options: argparse.Namespace) -> int:
         raise RunError(f"Run {run.id} is not running (it is {run.state()}), so there is nothing to stop.")
     began = any(not isinstance(event, Queued) for event in run.events()[0])
     jobs.stop(run)
+    if options.json:
+        print(json.dumps({"run": run.id, "began": began}))
+        return 0
     kept = "What it has learned so far is kept" if began else "It had not begun"
     print(f"Run {run.id} was asked to stop. {kept}; `tlapp resume {run.id}` goes on.")
     return 0
@@ -386,7 +389,11 @@ def serve(options: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C."""
     from tlapp import ui
 
-    ui.launch(options.host, options.port, options.auth or "", not options.no_browser, say=terminal.say)
+    def tell(url: str) -> None:
+        if options.json:
+            print(json.dumps({"url": url}), flush=True)
+
+    ui.launch(options.host, options.port, options.auth or "", not options.no_browser, say=terminal.say, on_open=tell)
     return 0
 
 
