@@ -340,6 +340,22 @@ def test_a_setting_that_has_no_say_in_the_split_is_refused(folder, tmp_path, cap
     assert not (tmp_path / "clean").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--set", "test_fraction=2"], "test_fraction is 2"),
+        (["--to", "."], "exists already"),
+        ([], "lies in the folder"),
+    ],
+)
+def test_what_hinders_is_said_before_photos_are_read(folder, tmp_path, capsys, monkeypatch, options, words):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = tlapp(capsys, "copy", folder, "--to", folder / "clean", *options)
+    assert (code, out) == (1, "")
+    assert words in err
+    assert not (tmp_path / "home" / "datasets").exists()
+
+
 def test_a_whole_folder_of_a_killed_process_is_swept_by_the_next(tmp_path):
     (tmp_path / ".clean-killed").mkdir()
     with workspace.whole_folder(tmp_path / "clean") as folder:

@@ -141,16 +141,15 @@ def copy(options: argparse.Namespace) -> int:
         raise UsageError(
             f"{printable(strange[0])} does not decide which photos are copied where; {', '.join(SPLIT_SETTINGS)} do."
         )
-    plan = plans.Plan(catalog.INCLUDED, catalog.get(catalog.INCLUDED).block_names).with_settings(settings)
+    plans.Plan(catalog.INCLUDED, ()).with_settings(settings)  # mistakes are said before all is read
+    test = workspace.expand(options.test) if options.test else None
+    path = imagefolder.check(options.to, options.folder)
     dataset = _read(options)
     _describe(dataset)
-    split = plan.split(dataset)
+    split = plans.suggest(dataset, catalog.INCLUDED).with_settings(settings).split(dataset)
     with terminal.bar() as bar:
         task = bar.add_task("copying photos", total=len(dataset.photos))
-        test = workspace.expand(options.test) if options.test else None
-        made = imagefolder.copy(
-            dataset, split, options.to, test, lambda done, total: bar.update(task, completed=done, total=total)
-        )
+        made = imagefolder.copy(dataset, split, path, test, lambda done, _: bar.update(task, completed=done))
     for note in made.notes:
         terminal.say(note)
     if options.json:

@@ -82,8 +82,7 @@ def copy(
     Whole or not at all. `test`: the other source that was given for the test photos. Raises DataError: something is at
     `to`, it lies in the source or cannot be written, or an original is gone or has changed since it was read.
     """
-    path = workspace.expand(to).absolute()
-    _refuse(path, dataset, test)
+    path = check(to, dataset.source, *([test] if test else []))
     folders = _folders(dataset)
     try:
         with _originals(dataset, test) as originals, workspace.whole_folder(path) as folder:
@@ -98,15 +97,16 @@ def copy(
     return _told(dataset, split, path, folders, Counter(row[-1] for row in rows))
 
 
-def _refuse(path: Path, dataset: Dataset, test: str | Path | None) -> None:
-    """Raise DataError where nothing must be written at `path`."""
+def check(to: str | Path, *sources: str | Path) -> Path:
+    """The whole path of `to`. Raises DataError where nothing must be written: it is no empty folder, or in a source."""
+    path = workspace.expand(to).absolute()
     shown = printable(str(path))
     if path.is_file() or path.is_symlink() or (path.is_dir() and any(path.iterdir())):
         raise DataError(f"{shown} exists already and is not an empty folder. Name another folder.")
-    for source in (dataset.source, *([test] if test else [])):
-        root = Path(source).resolve()
+    for root in (Path(source).resolve() for source in sources):
         if root.is_dir() and (path.resolve() == root or root in path.resolve().parents):
             raise DataError(f"{shown} lies in the folder of the photos themselves. Name a folder outside of it.")
+    return path
 
 
 def _folders(dataset: Dataset) -> list[str]:
