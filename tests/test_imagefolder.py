@@ -139,20 +139,20 @@ def test_near_copies_are_on_one_side(folder, tmp_path):
         assert sides[data.photos[i].name] == sides[data.photos[group].name]
 
 
-HOSTILE = ["../../out", "/etc/x", "C:\\y", "con", "a:b", ".hid", "=1+1", "A", "a", "x" * 190, "a\u202eb", "__MACOSX"]
+HOSTILE = ["../../out", "C:\\y", "con", "a:b", ".hid", "=1+1", "A", "a", "x" * 190, "a\u202eb", "__MACOSX"]
 
 
 def test_hostile_names_of_classes_and_files_stay_in_the_folder_and_are_safe_everywhere(tmp_path):
     loose = tmp_path / "deep" / "down" / "loose"
-    lines = ["file,label"]
-    for c, label in enumerate(HOSTILE):
+    lines, labels = ["file,label"], [*HOSTILE, str(tmp_path / "out")]
+    for c, label in enumerate(labels):
         for i in range(3):
             name = ["NUL.png", "-rf;x.png", f"{'y' * 200}.png"][i]
             photo(loose / f"{c}" / name, COLOURS["reds"], 3 * c + i)
             lines.append(f'"{c}/{name}","{label}"')
     (loose / "labels.csv").write_text("\n".join(lines))
     data = dataset.scan(loose / "labels.csv")
-    assert set(data.classes) == set(HOSTILE)
+    assert set(data.classes) == set(labels)
     before = {p for p in tmp_path.rglob("*") if "home" not in p.parts}
     path = copied(data, tmp_path / "deep/clean").path
     new = {p for p in tmp_path.rglob("*") if "home" not in p.parts} - before
@@ -161,7 +161,7 @@ def test_hostile_names_of_classes_and_files_stay_in_the_folder_and_are_safe_ever
     assert all(len(part.encode()) <= 90 and not set(part) & set('<>:"\\|?*\u202e') for part in parts)
     assert not {part.split(".")[0].lower() for part in parts} & {"con", "nul", ""}
     folders = {file.split("/")[1] for file in files(path)}
-    assert len({name.casefold() for name in folders}) == len(HOSTILE)
+    assert len({name.casefold() for name in folders}) == len(labels)
     again = dataset.scan(path)
     assert by_side(again) == by_side(data)
 
