@@ -64,6 +64,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     _photo_options(train)
     train.add_argument("--freeze", metavar="BLOCKS", dest="frozen", help="all, none, or names such as stem,layer1")
     train.add_argument("--epochs", type=int, help="passes over the training photos, at most")
+    _board_option(train)
     train.add_argument("--instant", action="store_true", help="the instant model: one view a photo, a ridge head")
 
     tune = command("tune", commands.tune, "Try which blocks should learn, and how fast, within a time budget.")
@@ -74,7 +75,14 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         "audit", commands.audit, "Look for copies, leaks, wrong labels, outliers and shortcuts before you train."
     )
     _source_options(audit)
+    _backbone_option(audit)
     _json_option(audit)
+
+    copy = command("copy", commands.copy, "Write the cleaned photos as train, val and test folders for ImageFolder.")
+    _source_options(copy)
+    copy.add_argument("--to", metavar="DIR", required=True, help="an empty or new folder")
+    _split_options(copy, f"what else decides the split: {', '.join(commands.SPLIT_SETTINGS)}")
+    _json_option(copy)
 
     predict = command("predict", commands.predict, "Say which class photos belong to.")
     predict.add_argument("name", metavar="RUN", help=run_help)
@@ -101,10 +109,12 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
     resume = command("resume", commands.resume, "Go on with a stopped or interrupted run.")
     resume.add_argument("name", metavar="RUN", help=run_help)
+    _board_option(resume)
     _json_option(resume)
 
     stop = command("stop", commands.stop, "Ask a running or waiting run to stop and keep its best so far.")
     stop.add_argument("name", metavar="RUN", help="run id or number, or run folder")
+    _json_option(stop)
 
     weights = command("weights", commands.weights, "List the backbones, or fetch one's weights.")
     weights.add_argument("action", choices=("list", "get"), nargs="?", default="list")
@@ -118,6 +128,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, help="port to serve at (default 7860, or the next free one)")
     serve.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this name and password")
     serve.add_argument("--no-browser", action="store_true", help="do not open the browser")
+    _json_option(serve)
     words = [argument for argument in arguments if not argument.startswith("-")]
     _known(words[:1], "There is no command", subparsers.choices)
     if words[:1] == ["runs"]:
@@ -157,11 +168,13 @@ def _run_actions(listing: argparse.ArgumentParser, run_help: str) -> Iterable[st
     back.add_argument("name", metavar="RUN", help="id or number of a run that was removed in the last days")
     action("removed", run_commands.list_removed, "List the runs that can be brought back.")
     action("compare", run_commands.compare_runs, "Say which test photos and settings differ.", "before", "after")
+    board = action("tensorboard", run_commands.tensorboard, "Write a run as event files for TensorBoard.", "name")
+    board.add_argument("--to", metavar="DIR", required=True, help="where each run has a sub-folder")
     return actions.choices
 
 
 def _source_options(parser: argparse.ArgumentParser) -> None:
-    """Which photos, and which network looks at them."""
+    """Which photos."""
     parser.add_argument("folder", metavar="FOLDER", help="a folder, a zip, or a CSV with the columns file,label")
     parser.add_argument("--test", metavar="FOLDER", help="test photos, one sub-folder per class")
     noted = parser.add_mutually_exclusive_group()
@@ -169,20 +182,32 @@ def _source_options(parser: argparse.ArgumentParser) -> None:
     noted.add_argument(
         "--as-on-page", action="store_true", help="with what was decided on the page, and the photos added there"
     )
+
+
+def _backbone_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", default="auto", help=f"auto (default), {', '.join(catalog.BACKBONES)}")
+
+
+def _split_options(parser: argparse.ArgumentParser, help_text: str) -> None:
+    parser.add_argument("--seed", type=int, help="of the split and of everything random (default 0)")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=help_text)
 
 
 def _photo_options(parser: argparse.ArgumentParser) -> None:
     """What train and tune have in common."""
     _source_options(parser)
+    _backbone_option(parser)
     parser.add_argument("--weights", metavar="FILE", default="", help="weights file for the backbone")
     parser.add_argument(
         "--from", dest="start", metavar="RUN", default="", help="start from the network of a run, as it learned it"
     )
-    parser.add_argument("--seed", type=int, help="of the split and of everything random (default 0)")
-    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="any setting of the plan")
+    _split_options(parser, "any setting of the plan")
     parser.add_argument("--yes", action="store_true", help="fetch missing weights without asking")
     _json_option(parser)
+
+
+def _board_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tensorboard", metavar="DIR", help="write event files to DIR/RUN while it trains")
 
 
 def seconds(text: str) -> float:

@@ -14,29 +14,51 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlapp import additions, catalog, decisions, fetching, intake, jobs, lineage, runs, terminal, workspace
+from tlapp import (
+    additions,
+    board,
+    catalog,
+    decisions,
+    fetching,
+    imagefolder,
+    intake,
+    jobs,
+    lineage,
+    runs,
+    terminal,
+    workspace,
+)
 from tlapp import dataset as datasets
 from tlapp import plan as plans
 from tlapp.errors import DataError, RunError, UsageError, UserError, printable
 from tlapp.events import Progress, Queued
+from tlapp.imagefolder import SIDES
 
 if TYPE_CHECKING:
     from tlapp.predict import Prediction, Unreadable
 
 
 MOST_SKIPPED = 20
+SPLIT_SETTINGS = ("test_fraction", "validation_fraction", "seed", "split_seed", "split_by")
+"""What of a plan decides how photos are divided."""
 
 # --- train, resume and stop
 
 
 def train(options: argparse.Namespace) -> int:
     """Read the photos, train, show the run until it ends."""
+    board_in = _board_in(options)
     dataset, name, settings = _prepared(options)
     suggest = plans.instant if options.instant else plans.suggest
     plan = lineage.continued(suggest(dataset, name).with_settings(settings))
     if options.instant and not plan.is_instant:
         raise UsageError("The instant model has settings of its own. Leave out --instant, or the other settings.")
-    return terminal.watch(jobs.start(dataset, plan), options.json, len(dataset.skipped))
+    return terminal.watch(jobs.start(dataset, plan), options.json, len(dataset.skipped), board_in)
+
+
+def _board_in(options: argparse.Namespace) -> Path | None:
+    """Where to write the run for TensorBoard, if that was asked for and is possible."""
+    return board.check(options.tensorboard) if options.tensorboard else None
 
 
 def _prepared(options: argparse.Namespace) -> tuple[datasets.Dataset, str, dict[str, str]]:
@@ -141,6 +163,32 @@ def audit(options: argparse.Namespace) -> int:
     return 0
 
 
+def copy(options: argparse.Namespace) -> int:
+    """Write the photos, cleaned and divided, in folders that torchvision's ImageFolder reads."""
+    settings = _settings(options)
+    if strange := sorted(set(settings) - set(SPLIT_SETTINGS)):
+        raise UsageError(
+            f"{printable(strange[0])} does not decide which photos are copied where; {', '.join(SPLIT_SETTINGS)} do."
+        )
+    plans.Plan(catalog.INCLUDED, ()).with_settings(settings)  # mistakes are said before all is read
+    test = workspace.expand(options.test) if options.test else None
+    path = imagefolder.check(options.to, options.folder)
+    dataset = _read(options)
+    _describe(dataset)
+    split = plans.suggest(dataset, catalog.INCLUDED).with_settings(settings).split(dataset)
+    with terminal.bar() as bar:
+        task = bar.add_task("copying photos", total=len(dataset.photos))
+        made = imagefolder.copy(dataset, split, path, test, lambda done, _: bar.update(task, completed=done))
+    for note in made.notes:
+        terminal.say(note)
+    if options.json:
+        print(json.dumps(made.to_dict()))
+        return 0
+    sides = ", ".join(f"{side} {sum(found[side] for found in made.classes.values())}" for side in SIDES.values())
+    print(f"{_counted(made.photos, 'photo is', 'photos are')} in {printable(str(made.path))}: {sides}.")
+    return 0
+
+
 def tune(options: argparse.Namespace) -> int:
     """Try which blocks should learn, and how fast."""
     dataset, name, settings = _prepared(options)
@@ -238,7 +286,8 @@ def _describe(dataset: datasets.Dataset) -> None:
 
 def resume(options: argparse.Namespace) -> int:
     """Go on with a run and show it until it ends."""
-    return terminal.watch(jobs.resume(_find(options.name)), options.json, None)
+    run, board_in = _find(options.name), _board_in(options)
+    return terminal.watch(jobs.resume(run), options.json, None, board_in)
 
 
 def stop(options: argparse.Namespace) -> int:
@@ -248,6 +297,9 @@ def stop(options: argparse.Namespace) -> int:
         raise RunError(f"Run {run.id} is not running (it is {run.state()}), so there is nothing to stop.")
     began = any(not isinstance(event, Queued) for event in run.events()[0])
     jobs.stop(run)
+    if options.json:
+        print(json.dumps({"run": run.id, "began": began}))
+        return 0
     kept = "What it has learned so far is kept" if began else "It had not begun"
     print(f"Run {run.id} was asked to stop. {kept}; `tlapp resume {run.id}` goes on.")
     return 0
@@ -366,7 +418,11 @@ def serve(options: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C."""
     from tlapp import ui
 
-    ui.launch(options.host, options.port, options.auth or "", not options.no_browser, say=terminal.say)
+    def tell(url: str) -> None:
+        if options.json:
+            print(json.dumps({"url": url}), flush=True)
+
+    ui.launch(options.host, options.port, options.auth or "", not options.no_browser, say=terminal.say, on_open=tell)
     return 0
 
 

@@ -225,11 +225,6 @@ def _move(folder: Path, path: Path, files: Sequence[str]) -> None:
 
         workspace.write_atomic(path, pack)
         return
-    with workspace.own_folder(path.parent, f".{path.name}-") as beside:
+    with workspace.whole_folder(path) as beside:
         for name in files:
             shutil.copyfile(folder / name, beside / name)
-        os.chmod(beside, 0o755)
-        if path.exists():
-            path.rmdir()  # it is empty
-        os.replace(beside, path)
-    workspace.sync_folder(path.parent)

@@ -122,6 +122,13 @@ def facts(data: bytes) -> Facts:
     return Facts(height, width, camera[:100], _seconds(_tidy(when)))
 
 
+def format_of(data: bytes) -> str:
+    """Which of `FORMATS` a picture that `load` accepts is in; "MPO" is JPEG with several pictures."""
+    _quiet_pillow()
+    with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        return picture.format or ""
+
+
 def _tidy(value: object) -> str:
     return " ".join(value.replace("\0", " ").split()) if isinstance(value, str) else ""
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
-from tlapp import compare, evaluate, history, runs, terminal, workspace
+from tlapp import board, compare, evaluate, history, runs, terminal, workspace
 from tlapp.compare import Comparison, Pair
 from tlapp.errors import RunError, printable
 from tlapp.runs import Run
@@ -123,6 +124,20 @@ def import_run(options: argparse.Namespace) -> int:
     print(f"It is run {run.id} here: {printable(', '.join(run.classes))}; {worth}.")
     print(f"Classify a photo: tlapp predict {run.id} PHOTO")
     return 0
+
+
+def tensorboard(options: argparse.Namespace) -> int:
+    """Write a run as event files."""
+    made = board.write(_find(options.name), options.to)
+    if options.json:
+        print(json.dumps(made))
+    else:
+        print(f"Run {made['run']} is in {printable(made['path'])}. Look at it: tensorboard --logdir {_parent(made)}")
+    return 0
+
+
+def _parent(made: dict[str, Any]) -> str:
+    return printable(shlex.quote(str(Path(made["path"]).parent)))
 
 
 def compare_runs(options: argparse.Namespace) -> int:

@@ -5,9 +5,11 @@ Results go to standard output, progress and messages to standard error.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
@@ -15,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from tlapp import evaluate, jobs, runs
-from tlapp.errors import RunError, printable
+from tlapp.board import Board
+from tlapp.errors import RunError, explain_oserror, printable
 from tlapp.events import (
     EpochFinished,
     Event,
@@ -65,10 +68,11 @@ def print_beside(shown: Bar, line: str) -> None:
         print(line, flush=True)
 
 
-def watch(run: runs.Run, as_json: bool, n_skipped: int | None) -> int:
-    """Show a run until it ends; Ctrl-C stops it, keeping the best."""
+def watch(run: runs.Run, as_json: bool, n_skipped: int | None, board_in: Path | None = None) -> int:
+    """Show a run until it ends; Ctrl-C stops it, keeping the best. `board_in`: where to write it for TensorBoard."""
     say(f"Run {run.id}")
     end: Any = None
+    board = _Guarded(run, board_in) if board_in else None
     stream = jobs.follow(run)
     with bar() as shown:
         tasks: dict[str, Any] = {}
@@ -77,6 +81,8 @@ def watch(run: runs.Run, as_json: bool, n_skipped: int | None) -> int:
                 for event in stream:
                     end = event
                     show(event, shown, tasks)
+                    if board:
+                        board.add(event)
                 break
             except KeyboardInterrupt:
                 if run.stop_asked():
@@ -84,6 +90,8 @@ def watch(run: runs.Run, as_json: bool, n_skipped: int | None) -> int:
                 jobs.stop(run)
                 shown.console.print("Stopping; the best so far is kept. Press Ctrl-C again to leave at once.")
                 stream = jobs.follow(run)
+    if board:
+        board.close()
     if isinstance(end, RunFailed):
         kept = f" The best weights, of epoch {end.best_epoch}, are kept in run {run.id}." if end.best_epoch else ""
         return refuse(end.message + kept)
@@ -92,11 +100,44 @@ def watch(run: runs.Run, as_json: bool, n_skipped: int | None) -> int:
     result = _result(run)
     if n_skipped is not None:
         result["n_skipped"] = n_skipped
+    if board:
+        result["tensorboard"] = board.path
     if as_json:
         print(json.dumps(result))
     else:
         _print_result(result, run.plan)
     return 0
+
+
+class _Guarded:
+    """A board that gives up with a sentence where the disk does: that is no reason to end a run. `path`: None then."""
+
+    def __init__(self, run: runs.Run, to: Path) -> None:
+        self._board: Board | None = None
+        self.path: str | None = None
+        with self._guarded():
+            self._board = Board(run, to)
+            self.path = str(self._board.path)
+
+    def add(self, event: Event) -> None:
+        with self._guarded():
+            if self._board:
+                self._board.add(event)
+
+    def close(self) -> None:
+        with self._guarded():
+            if self._board:
+                self._board.close()
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            say(f"Nothing more is written for TensorBoard; the run goes on. {explain_oserror(error)}")
+            if self._board:
+                self._board.abandon()
+            self._board = self.path = None
 
 
 def show_all(work: Generator[Event, None, T], shown: Bar, tasks: dict[str, Any]) -> T:

@@ -127,6 +127,26 @@ def own_folder(store: Path, prefix: str) -> Iterator[Path]:
         _lock_of(folder).unlink(missing_ok=True)
 
 
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A new folder that stands at `path` once the context ends well, and is gone if it does not. Raises OSError.
+
+    `path` must not exist or be an empty folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{path.name}-"
+    try:
+        with own_folder(path.parent, prefix) as beside:
+            yield beside
+            os.chmod(beside, 0o755)
+            if path.exists():
+                path.rmdir()  # it is empty
+            os.replace(beside, path)
+    finally:
+        (path.parent / f"{prefix}create.lock").unlink(missing_ok=True)  # the place is the person's
+    sync_folder(path.parent)
+
+
 def _lock_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
 

@@ -88,14 +88,15 @@ def launch(
     *,
     look: Callable[[], dict[str, Any]] = dict,
     say: Callable[[str], None] = lambda sentence: None,
+    on_open: Callable[[str], object] = lambda url: None,
     on_close: Callable[[], None] = lambda: None,
 ) -> Served:
     """Serve the Blocks that `build` makes; with `wait`, until Ctrl-C.
 
     Without a `port` it is 7860 or the next free one; port 0 is any free one. `auth` is "user:password", which a
     `host` that other machines reach must have. `look` gives `theme`, `css` and `head` of
-    Gradio's launch once Gradio is imported. `say` is told what a person should read. `on_close` is called
-    before the server ends, to stop what still runs.
+    Gradio's launch once Gradio is imported. `say` is told what a person should read. `on_open` is
+    called with the address once the page is there, `on_close` before the server ends, to stop what still runs.
 
     Raises:
         UserError: the address or port cannot be had, or the password is missing or too short.
@@ -140,14 +141,15 @@ def launch(
         name = "localhost" if address.is_unspecified else f"[{address}]" if address.version == 6 else address
         served = Served(f"http://{name}:{port}/", stack.pop_all())
     if wait:
-        _wait(demo, served, say, browser)
+        _wait(demo, served, say, on_open, browser)
     else:
-        _announce(served, say, browser)
+        _announce(served, say, on_open, browser)
     return served
 
 
-def _announce(served: Served, say: Callable[[str], None], browser: bool) -> None:
+def _announce(served: Served, say: Callable[[str], None], on_open: Callable[[str], object], browser: bool) -> None:
     say(f"The page is at {served.url} (Ctrl-C ends it).")
+    on_open(served.url)
     if browser:
         with contextlib.suppress(webbrowser.Error):
             webbrowser.open(served.url)
@@ -168,9 +170,11 @@ def download_of(name: str, content: bytes) -> Path:
     return path
 
 
-def _wait(demo: gr.Blocks, served: Served, say: Callable[[str], None], browser: bool) -> None:
+def _wait(
+    demo: gr.Blocks, served: Served, say: Callable[[str], None], on_open: Callable[[str], object], browser: bool
+) -> None:
     try:
-        _announce(served, say, browser)
+        _announce(served, say, on_open, browser)
         while demo.server.thread.is_alive():
             demo.server.thread.join(0.5)
     except KeyboardInterrupt:
