@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 from conftest import fill, until
-from sites import chosen, load_path, tab
+from sites import answer, choose, chosen, load_path, tab
 
 from tlapp import audit, dataset, decisions, runs, workspace
 from tlapp.audit import Flaws, Report, Suspect
@@ -361,3 +361,23 @@ def test_an_older_instant_run_is_stopped_when_a_decision_changes_the_photos(site
         until(lambda: not first.is_live(), 30)
         assert second.is_live()
     until(second.has_model, 60)
+
+
+def test_after_undo_the_instant_model_of_the_photos_as_they_stand_answers_again(site, folder, finds, home):
+    finds(everything)
+    check(site, folder)
+    (first,) = until(lambda: runs.all_runs(home), 30)
+    until(first.has_model, 60)
+    file = folder.parent / "mine.csv"
+    file.write_text("file,decision\nreds/000.png,exclude\n")
+    choose(site, "#use-decisions", file)
+    second = until(lambda: runs.all_runs(home)[1:], 30)[0]
+    tab(site, "4 Test")
+    site.locator("#top-test", has_text=second.id).wait_for()
+    tab(site, "1 Data")
+    site.locator("#undo-all").click()
+    photos(site, len(list(folder.rglob("*.png"))))
+    tab(site, "4 Test")
+    site.locator("#top-test", has_text=first.id).wait_for()
+    until(lambda: first.id in site.locator("#pick-model input").input_value(), 30)
+    assert f"run {first.id} answers" in answer(site)

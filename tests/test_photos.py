@@ -59,13 +59,13 @@ def test_a_group_of_two_classes_stays_on_one_side(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_without_groups_the_draw_is_the_plain_one(seed):
+def test_a_draw_by_order_is_the_plain_one_without_groups(seed):
     data = made({"a": 23, "b": 11})
     generator = np.random.default_rng(seed)
     drawn = []
     for members, n in ((np.arange(23), 5), (np.arange(23, 34), 2)):
         drawn += generator.permutation(members)[:n].tolist()
-    assert sorted(drawn) == data.split(seed=seed).test.tolist()
+    assert sorted(drawn) == data.split(seed=seed, draw="order").test.tolist()
 
 
 def test_a_class_that_is_one_group_is_split_all_the_same():
@@ -183,7 +183,7 @@ def torn(data, parts):
 
 
 def plainly(data, seed, test_fraction=0.2, validation_fraction=0.2):
-    """The draw of single photos, class by class."""
+    """The draw of single photos, class by class, as plans of schema 1 have it."""
     generator, parts = np.random.default_rng(seed), np.zeros(len(data.photos), dtype=int)
     for part, fraction in ((2, test_fraction), (1, validation_fraction)):
         for label in np.unique(data.labels):
@@ -196,8 +196,33 @@ def plainly(data, seed, test_fraction=0.2, validation_fraction=0.2):
 @pytest.mark.parametrize("seed", range(4))
 def test_all_parts_of_photos_without_groups_are_plain_samples(seed, fractions):
     data = made({"a": 37, "b": 11, "c": 4})
-    parts = parts_of(data, test_fraction=fractions[0], validation_fraction=fractions[1], seed=seed)
-    assert np.array_equal(parts, plainly(data, seed, *fractions))
+    how = {"test_fraction": fractions[0], "validation_fraction": fractions[1], "seed": seed}
+    assert np.array_equal(parts_of(data, **how, draw="order"), plainly(data, seed, *fractions))
+    for label in range(3):
+        own = data.labels == label
+        sizes = [np.bincount(parts_of(data, **how, draw=draw)[own]).tolist() for draw in ("content", "order")]
+        assert sizes[0] == sizes[1]
+
+
+def test_every_photo_is_drawn_as_often_as_any_other():
+    data = made({"a": 20, "b": 20})
+    tested = np.mean([parts_of(data, seed=seed) == 2 for seed in range(400)], axis=0)
+    chosen = np.mean([parts_of(data, seed=seed) == 1 for seed in range(400)], axis=0)
+    assert np.abs(tested - 0.2).max() < 5 * (0.2 * 0.8 / 400) ** 0.5
+    assert np.abs(chosen - 0.15).max() < 5 * (0.15 * 0.85 / 400) ** 0.5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_photos_stay_on_their_side_when_others_come_go_or_change_their_class(seed):
+    data = made({"a": 60, "b": 60})
+    before = {photo.name: part for photo, part in zip(data.photos, parts_of(data, seed=seed), strict=True)}
+    photos = list(data.photos)
+    photos[3] = replace(photos[3], label=1)
+    fewer = replace(data, photos=(*photos[:10], *photos[11:]))
+    after = {photo.name: part for photo, part in zip(fewer.photos, parts_of(fewer, seed=seed), strict=True)}
+    assert sum(before[name] != part for name, part in after.items()) <= 4
+    moved_by_shuffling = parts_of(fewer, seed=seed, draw="order")
+    assert sum(before[photo.name] != part for photo, part in zip(fewer.photos, moved_by_shuffling, strict=True)) > 20
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -272,4 +297,4 @@ def test_a_dataset_of_an_earlier_version_loads_and_has_no_groups(tmp_path):
     assert [p.name for p in old.photos] == [p.name for p in data.photos]
     assert old.original == ""
     assert old.groups.tolist() == list(range(10))
-    assert np.array_equal(parts_of(old, seed=1), plainly(old, 1))
+    assert np.array_equal(parts_of(old, seed=1, draw="order"), plainly(old, 1))

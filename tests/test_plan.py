@@ -228,3 +228,10 @@ def test_what_auto_fine_tunes_is_the_last_stage_for_a_few_epochs(name):
     assert (tuned.solver, tuned.n_head_epochs, tuned.dropout, tuned.seed) == ("sgd", 0, 0.0, 3)
     assert 0 < tuned.patience < tuned.epochs <= 20
     assert tuned.augmentation == auto.augmentation
+
+
+def test_a_plan_of_the_first_schema_draws_its_photos_as_it_did():
+    new = plan.Plan("resnet18", ())
+    old = {key: value for key, value in new.to_dict().items() if key not in ("draw", "learned")} | {"schema": 1}
+    assert (new.draw, plan.Plan.from_dict(old).draw) == ("content", "order")
+    assert plan.Plan.from_dict(plan.Plan.from_dict(old).to_dict()).draw == "order"

@@ -6,8 +6,9 @@ Made by `dataset`; knows nothing of how photos are found or decoded.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -164,7 +165,7 @@ class Dataset:
 
     def split(
         self, test_fraction: float = 0.2, validation_fraction: float = 0.2, seed: int = 0, by: str = "photo",
-        learned: Collection[str] = (),
+        learned: Collection[str] = (), draw: str = "content",
     ) -> Split:  # fmt: skip
         """Divide the photos as their folders say, else at random within each class.
 
@@ -175,12 +176,14 @@ class Dataset:
         Args:
             learned: beginnings of the SHA-256 of photos that the network has learned from already: they, and what
                 belongs with them, are never test photos.
+            draw: "content": in an order that follows from the seed and each photo's bytes, so that a photo stays where
+                it was, but for a few at the edge, when others come, go or change their class. "order": by shuffling.
 
         Raises:
             DataError: a class would have no photo to train on, none to choose by or none to test on; `by` "folder" asks
                 for more sub-folders than there are.
         """
-        generator = np.random.default_rng(seed)
+        orders = _by_content(self.photos, seed) if draw == "content" else [np.random.default_rng(seed).permutation] * 2
         labels, sides = self.labels, np.array([photo.side for photo in self.photos])
         groups = self.grouping(by)
         seen = self._seen(learned, groups)
@@ -192,10 +195,10 @@ class Dataset:
             drawable = pool & ~fixed
             self._check_unseen(drawable & ~seen, labels, seen)
             to_come = 0 if validation.any() else 1
-            test = _draw(drawable & ~seen, labels, groups, test_fraction, generator, to_come, drawable & seen)
+            test = _draw(drawable & ~seen, labels, groups, test_fraction, orders[0], to_come, drawable & seen)
             drawn.append(test)
         if not validation.any():
-            validation = _draw(pool & ~test & ~fixed, labels, groups, validation_fraction, generator, 0)
+            validation = _draw(pool & ~test & ~fixed, labels, groups, validation_fraction, orders[1], 0)
             drawn.append(validation)
         train = pool & ~test & ~validation
         every = [set(labels[part]) for part in (train, *drawn)]
@@ -253,8 +256,23 @@ class Dataset:
                     )
 
 
+Order = Callable[[np.ndarray], np.ndarray]
+"""Puts indices of photos into the order in which they are drawn."""
+
+
+def _by_content(photos: Sequence[Photo], seed: int) -> list[Order]:
+    """An order for the test photos, and one for the validation photos."""
+
+    def order(part: str) -> Order:
+        said = [f"{seed} {part} {photo.sha256}".encode("ascii") for photo in photos]
+        ranks = np.array([int.from_bytes(hashlib.sha256(one).digest()[:8]) for one in said], dtype=np.uint64)
+        return lambda members: members[np.argsort(ranks[members], kind="stable")]
+
+    return [order("test"), order("validation")]
+
+
 def _draw(
-    pool: np.ndarray, labels: np.ndarray, groups: np.ndarray, fraction: float, generator: np.random.Generator,
+    pool: np.ndarray, labels: np.ndarray, groups: np.ndarray, fraction: float, order: Order,
     to_come: int, beside: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
     """A mask of `fraction` of the pool, class by class, at least one each, never a class's last; groups whole.
@@ -292,7 +310,7 @@ def _draw(
         groups_left[counts[name] > 0] -= 1
 
     for label in np.unique(labels[pool]):
-        members = generator.permutation(np.flatnonzero(pool & (labels == label)))
+        members = order(np.flatnonzero(pool & (labels == label)))
         wanted, passed = int(missing[label]), dict[int, None]()
         for index in members:
             name = int(groups[index])

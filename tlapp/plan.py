@@ -87,6 +87,7 @@ class Plan:
         test_fraction: part of the photos held back as test photos where the folder has no split.
         validation_fraction: part of the remaining photos that choices are made on.
         split_seed: seed of both; None: `seed`.
+        draw: how photos are drawn for a part: "content" or "order", see `Dataset.split`.
         split_by: "photo", or "folder": sub-folders of the classes are drawn whole.
         head_rate: learning rate of the head while it alone learns.
         fine_tune_rate: learning rate of the last unfrozen block, and of the head beside it.
@@ -126,6 +127,7 @@ class Plan:
     validation_fraction: float = 0.2
     split_seed: int | None = None
     split_by: str = "photo"
+    draw: str = "content"
     head_rate: float = 1e-3
     fine_tune_rate: float = 3e-4
     rate_decay: float = 0.5
@@ -194,7 +196,7 @@ class Plan:
     def split(self, dataset: Dataset) -> Split:
         """The dataset's photos divided as this plan says. Raises DataError."""
         seed = self.seed if self.split_seed is None else self.split_seed
-        return dataset.split(self.test_fraction, self.validation_fraction, seed, self.split_by, self.learned)
+        return dataset.split(self.test_fraction, self.validation_fraction, seed, self.split_by, self.learned, self.draw)
 
     def with_settings(self, settings: dict[str, str]) -> Plan:
         """A copy with settings given as text, as in `--set head_rate=0.01 augmentation=off`. Raises PlanError.
@@ -322,9 +324,9 @@ def instant_of(plan: Plan) -> Plan:
     return Plan(
         plan.backbone, catalog.get(plan.backbone).block_names, plan.weights, plan.learned, solver="exact", head="ridge",
         mirror="off", framing=plan.framing, augmentation=AUGMENTATIONS["off"], test_fraction=plan.test_fraction,
-        split_seed=plan.split_seed, split_by=plan.split_by, validation_fraction=plan.validation_fraction,
-        seed=plan.seed, class_weighting=plan.class_weighting, precision=plan.precision, cache_mb=plan.cache_mb,
-        disk_mb=plan.disk_mb, device=plan.device,
+        validation_fraction=plan.validation_fraction, split_seed=plan.split_seed, split_by=plan.split_by,
+        draw=plan.draw, seed=plan.seed, class_weighting=plan.class_weighting, precision=plan.precision,
+        cache_mb=plan.cache_mb, disk_mb=plan.disk_mb, device=plan.device,
     )  # fmt: skip
 
 

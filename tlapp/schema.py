@@ -17,8 +17,8 @@ Values = dict[str, Any]
 
 RUN = 1
 """plan.json of a run: its plan, photos, classes and origin."""
-PLAN = 1
-"""All settings of a run."""
+PLAN = 2
+"""All settings of a run. With 1, test and validation photos were drawn by shuffling."""
 REPORT = 2
 """report.json. 1 gave scores without intervals, and did not say how strange a photo is."""
 BUNDLE = 1
@@ -34,7 +34,7 @@ def upgraded(values: Values, kind: str) -> Values:
 
     Raises NewerError where it cannot know them, else ValueError where they are not what their schema says.
     """
-    newest, steps = {"run": (RUN, {}), "plan": (PLAN, {}), "report": (REPORT, _REPORT), "bundle": (BUNDLE, {})}[kind]
+    newest, steps = {"run": (RUN, {}), "plan": (PLAN, _PLAN), "report": (REPORT, _REPORT), "bundle": (BUNDLE, {})}[kind]
     number = values.get("schema", 1)
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise ValueError("its schema has no number")
@@ -56,4 +56,10 @@ def _with_intervals(values: Values) -> Values:
     return {"validation": validation, **values, **scores, "photos": photos}
 
 
+def _shuffled(values: Values) -> Values:
+    """Plan 1 → 2."""
+    return {"draw": "order", **values}
+
+
+_PLAN: dict[int, Callable[[Values], Values]] = {1: _shuffled}
 _REPORT: dict[int, Callable[[Values], Values]] = {1: _with_intervals}

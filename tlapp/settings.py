@@ -19,6 +19,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "framing": ("crop", "letterbox"),
     "schedule": ("constant", "cosine"),
     "split_by": ("photo", "folder"),
+    "draw": ("content", "order"),
     "class_weighting": ("none", "balanced"),
     "sampling": ("shuffled", "balanced"),
     "batchnorm": ("fixed", "learned"),

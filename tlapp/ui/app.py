@@ -14,6 +14,7 @@ import gradio as gr
 from tlapp import catalog, evaluate, history, jobs, plan, runs, workspace
 from tlapp.dataset import Dataset
 from tlapp.errors import RunError, UserError
+from tlapp.runs import Run
 from tlapp.tasks import Report, Task
 from tlapp.ui import audit, data, live, pieces, recall, results, shelf, test, train, why
 from tlapp.ui.drop import ANYWHERE, drop_zone
@@ -112,11 +113,12 @@ def build_app() -> gr.Blocks:
         loaded = browser.dataset.change(
             pieces.guarded(_start_instant), [browser.dataset, browser.run], browser.run, **QUIET
         )
-        _then(loaded, at_once(*shown, *live_tab.refresh), *checked, *follows, *recalls)
-        for event in train_tab.changed:
-            _then(event, *live_tab.refresh)
         list_results, show_own, offer_result, list_runs = results_tab.refresh
         list_models, choose_own, offer_model = test_tab.refresh
+        undone = [_where_undone(offer) for offer in (offer_result, offer_model)]
+        _then(loaded, at_once(*shown, *live_tab.refresh, *undone), *checked, *follows, *recalls)
+        for event in train_tab.changed:
+            _then(event, *live_tab.refresh)
         for event in results_tab.changed:
             _then(event, tell_tops)
         ended, taken = live_tab.changed
@@ -164,6 +166,18 @@ def _wire_recall(browser: Mine, tabs: gr.Tabs, data_tab: Tab, train_tab: Tab, re
     return [take]
 
 
+def _where_undone(offer: Step) -> Step:
+    """Offer this browser's run where the one that is shown is an instant one of the photos as they stood otherwise."""
+
+    def offered(own: str, shown: str | None, dataset: str, chosen_for: str | None) -> Any:
+        run, found, own_run = shelf.run(shown), shelf.dataset(dataset), shelf.run(own)
+        if run is None or found is None or own_run is None or not own_run.has_model() or _suits(run, found):
+            return gr.skip()
+        return offer.function(own, shown, dataset, chosen_for)
+
+    return Step(pieces.guarded(offered), offer.inputs, offer.outputs)
+
+
 def _once_ended(show: Step, offer: Step, browser: Mine, ended: gr.Textbox) -> Step:
     """Show this browser's run once it has ended; an instant model, which nobody started, is only offered."""
 
@@ -191,12 +205,20 @@ def _start_instant(dataset: str, own: str) -> Any:
     made = shelf.instant(found, plan.instant(found))
     if made is not None:
         looked_at = shelf.run(own)
-        is_on_these = looked_at is not None and shelf.photos_of(looked_at) == (found.original or found.id)
-        return gr.skip() if is_on_these else made.id
+        return gr.skip() if looked_at is not None and _suits(looked_at, found) else made.id
     try:
         return jobs.start(found, plan.instant(found)).id
     except UserError:  # what hinders it is said where the person trains
         return gr.skip()
+
+
+def _suits(run: Run, found: Dataset) -> bool:
+    """Whether a browser that shows these photos may go on looking at the run: one that somebody started on them,
+    whatever was decided since, or an instant one of the photos as they stand.
+    """
+    if shelf.photos_of(run) != (found.original or found.id):
+        return False
+    return not run.plan.is_instant or run.dataset_folder == found.folder
 
 
 def _stop_older(found: Dataset) -> None:
