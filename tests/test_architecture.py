@@ -19,7 +19,7 @@ ORDER = [
     "ui.pieces", "ui.frame", "ui.scale", "ui.curve", "ui.guard", "ui.serve", "ui.drop", "ui.shelf", "ui.form",
     "ui.costs", "ui.views", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings", "ui.audit",
     "ui.matrix", "ui.why", "ui.sure", "ui.recall", "ui.overlay", "ui.versus", "ui.history", "ui.answers", "ui.sheets",
-    "ui.camera|ui.correct", "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "terminal",
+    "ui.camera|ui.correct", "ui.api", "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "terminal",
     "commands|run_commands", "cli",
 ]  # fmt: skip
 RANK = {name: i for i, names in enumerate(ORDER) for name in names.split("|")}
