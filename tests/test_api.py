@@ -99,7 +99,7 @@ def test_the_endpoints_and_nothing_else_are_offered_each_documented(client):
             assert value["label"], name
             assert value["python_type"]["type"] not in ("", "Any"), name
             assert len(value["python_type"]["description"]) > 10, name
-    assert "status" in client.view_api(return_format="str", print_info=False)
+    assert "-> (proof, bundle)" in client.view_api(return_format="str", print_info=False)
 
 
 def test_an_uploaded_zip_and_the_folder_it_was_made_of_are_the_same_photos_and_the_upload_is_gone(

@@ -34,7 +34,10 @@ from tlapp.ui.sheets import MOST_AT_ONCE
 from tlapp.ui.shelf import Record
 
 MOST_SKIPPED = 500
-_STRANGE = "That is not what this endpoint takes. `client.view_api()` shows what it does."
+_STRANGE = (
+    "What was sent is not what this page takes. Reload the page; a program is told by `client.view_api()` what each "
+    "endpoint takes."
+)
 _ELSEWHERE = "This page fetches nothing from other addresses. Save the file and send it: handle_file(PATH)."
 
 
@@ -204,7 +207,7 @@ def run_status(run: str) -> dict[str, Any]:
         run: id of /start_training
 
     Returns:
-        status: `run`, `state` (running, finished, stopped, failed, interrupted), `epoch` of `epochs` at most,
+        progress: `run`, `state` (running, finished, stopped, failed, interrupted), `epoch` of `epochs` at most,
         `waits_for` (runs before it), `doing` (stage, done, total), `seconds_left`, `validation` (accuracy, n, interval,
         method); once it has ended with a model `accuracy` on `n` test photos, `interval`, `method`; `error` if it
         failed
@@ -252,7 +255,7 @@ def stop(run: str) -> dict[str, Any]:
         run: id of /start_training
 
     Returns:
-        status: `run`, `state` (running until it has stopped)
+        progress: `run`, `state` (running until it has stopped)
     """
     found = _run(run)
     jobs.stop(found)
