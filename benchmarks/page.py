@@ -205,9 +205,9 @@ def actions(page: Any, url: str) -> list[tuple[str, Callable[[], Any]]]:
         ("3 Results: another run in the table", lambda: row(int(other("1", "2", "3")))),
         ("3 Results: name a run", named),
         ("3 Results: compare two runs", option("#compare-with", 3)),
-        ("3 Results: Curves (PNG)", lambda: drawn(page, "Curves (PNG)")),
-        ("3 Results: Confusion matrix (PNG)", lambda: drawn(page, "Confusion matrix (PNG)")),
-        ("3 Results: Predictions (CSV)", click("#downloads button", 2)),
+        ("3 Results: save curves (PNG)", lambda: drawn(page, "Save curves (PNG)")),
+        ("3 Results: save confusion matrix (PNG)", lambda: drawn(page, "Save confusion matrix (PNG)")),
+        ("3 Results: save predictions (CSV)", click("#downloads button", 2)),
         ("4 Test: open", tab("4 Test")),
         ("4 Test: another model", option("#pick-model", 3)),
     ]  # fmt: skip

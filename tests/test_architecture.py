@@ -10,15 +10,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
-    "errors", "tables", "evaluate", "events", "workspace", "tasks", "images", "intake", "layout", "labels", "looks",
+    "errors", "tables", "evaluate", "schema", "events", "claims", "workspace", "tasks", "images", "intake", "layout",
+    "labels", "looks",
     "photos", "dataset", "merge", "readings", "decisions", "additions", "shortcuts", "paper", "demo", "catalog",
     "settings", "plan", "seeding", "augment|backbones", "speed", "features", "lbfgs", "calibration", "heads",
     "crossval", "sampling", "pool", "unknown", "forecast", "audit", "optimizers", "train", "recipe", "told",
     "estimate", "tune", "runs", "history", "compare", "figures", "predict", "explain", "scoring", "fetching",
-    "sitting", "jobs", "graph", "card", "export",
+    "sitting", "jobs", "graph", "card", "export", "bundles",
     "ui.pieces", "ui.frame", "ui.scale", "ui.curve", "ui.guard", "ui.serve", "ui.drop", "ui.shelf", "ui.form",
     "ui.costs", "ui.views", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings", "ui.audit",
-    "ui.matrix", "ui.why", "ui.sure", "ui.recall", "ui.overlay", "ui.versus", "ui.history", "ui.answers", "ui.sheets",
+    "ui.matrix", "ui.why", "ui.sure", "ui.takeaway", "ui.recall", "ui.overlay", "ui.versus", "ui.history",
+    "ui.answers", "ui.sheets",
     "ui.camera|ui.correct", "ui.api", "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "terminal",
     "commands|run_commands", "cli",
 ]  # fmt: skip
@@ -26,7 +28,7 @@ RANK = {name: i for i, names in enumerate(ORDER) for name in names.split("|")}
 WITH_TORCH = {
     "seeding", "augment", "backbones", "speed", "features", "lbfgs", "heads", "crossval", "sampling", "pool",
     "unknown", "forecast", "audit", "optimizers", "train", "recipe", "told", "estimate", "tune", "predict", "explain",
-    "scoring", "sitting", "graph", "export",
+    "scoring", "sitting", "graph", "export", "bundles",
 }  # fmt: skip
 HEAVY = {"torch", "torchvision", "timm", "safetensors", "sklearn"}
 TREES = {

@@ -16,7 +16,7 @@ import torch
 from conftest import SIDES, fill, model_file, photo, quick, until, watch
 from safetensors.torch import load, save
 
-from tlapp import additions, catalog, dataset, decisions, jobs, pool, runs
+from tlapp import additions, catalog, dataset, decisions, evaluate, jobs, pool, runs
 from tlapp.additions import Addition
 from tlapp.cli import main
 from tlapp.events import EpochFinished
@@ -346,14 +346,14 @@ def test_an_instant_run_with_settings_that_it_does_not_have_is_refused(tlapp, ph
 
 def test_a_run_that_does_worse_than_the_instant_model_says_so_and_is_no_failure(tlapp, photos):
     hopeless = ["--epochs", 1, "--set", "head_rate=1e-7", "--set", "augmentation=off", "--seed", 1]
+    hopeless += ["--set", "precision=float32"]  # "auto" is what is quickest at the moment
     code, out, _ = tlapp("train", photos, *hopeless)
     assert code == 0
     result = json.loads(tlapp("train", photos, *hopeless, "--json")[1])
     compared = result["compared"]
     assert compared["n"] == compared["instant"] == 4
     assert compared["run"] == round(4 * result["validation_accuracy"]) < 4
-    assert "The instant model does better on 4 photos held back: 4 (51 to 100 %) right against " in out
-    assert f"right against {compared['run']} (" in out
+    assert evaluate.beside_instant(compared) in out
     assert "tlapp train FOLDER --instant" in out
     assert "head" not in result, "of an exact head alone"
 

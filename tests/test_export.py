@@ -22,8 +22,8 @@ from tlapp.predict import Predictor
 from tlapp.runs import Run
 
 FILES = {
-    "MODEL_CARD.md", "confusion.png", "labels.txt", "learned.safetensors", "model.onnx", "model.safetensors",
-    "pictures.py", "predict.py", "preprocess.json", "report.json", "requirements.txt", "run.json",
+    "MODEL_CARD.md", "confusion.png", "events.jsonl", "labels.txt", "learned.safetensors", "model.onnx",
+    "model.safetensors", "pictures.py", "predict.py", "preprocess.json", "report.json", "requirements.txt", "run.json",
 }  # fmt: skip
 
 

@@ -234,6 +234,7 @@ def test_a_file_in_two_classes_is_given_one_by_a_key(site, tmp_path, finds, home
     site.locator("#label-photo", has_text="The one label is decided.").wait_for()
     site.keyboard.press("u")
     site.locator("#label-photo", has_text="The very same file").wait_for()
+    photos(site, 11)
     site.keyboard.press("k")
     photos(site, 12)
     assert noted(home) == [(RELABEL, "blues")]

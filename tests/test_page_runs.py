@@ -91,8 +91,8 @@ def test_a_damaged_run_is_named_and_another_ones_results_are_taken_home_as_files
     tab(site, "4 Test")
     site.locator("#top-test", has_text=own_run.id).wait_for()
     tab(site, "3 Results")
-    for label, start in (("Curves (PNG)", b"\x89PNG"), ("Confusion matrix (PNG)", b"\x89PNG"),
-                         ("Predictions (CSV)", b"file,class"), ("Report (JSON)", b"{")):  # fmt: skip
+    for label, start in (("Save curves (PNG)", b"\x89PNG"), ("Save confusion matrix (PNG)", b"\x89PNG"),
+                         ("Save predictions (CSV)", b"file,class"), ("Save report (JSON)", b"{")):  # fmt: skip
         with site.expect_download() as download:
             site.get_by_role("button", name=label).click()
         download.value.save_as(tmp_path / "file")
@@ -358,7 +358,7 @@ def test_cards_and_answers_that_are_shown_follow_the_line(site, own_run, tmp_pat
 
     def unknown():
         with site.expect_download() as download:
-            site.get_by_role("button", name="Predictions (CSV)").click()
+            site.get_by_role("button", name="Save predictions (CSV)").click()
         return sum(row["unknown"] == "true" for row in csv.DictReader(download.value.path().open()))
 
     photos = len(report["photos"])

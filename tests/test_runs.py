@@ -11,7 +11,7 @@ import threading
 import pytest
 from conftest import model_file, until
 
-from tlapp import runs, workspace
+from tlapp import runs, schema, workspace
 from tlapp.errors import RunError
 from tlapp.events import EpochFinished, Progress, Queued, RunFailed, RunFinished, RunStopped
 from tlapp.plan import Plan
@@ -220,7 +220,7 @@ def test_a_model_without_its_report_is_no_model(make_run):
 
 def test_a_run_of_a_newer_version_is_refused_in_a_sentence(make_run):
     run = make_run()
-    newer = {**json.loads((run.path / "plan.json").read_text()), "schema": runs.SCHEMA + 1}
+    newer = {**json.loads((run.path / "plan.json").read_text()), "schema": schema.RUN + 1}
     (run.path / "plan.json").write_text(json.dumps(newer))
     with pytest.raises(RunError, match="newer version of tlapp"):
         run.header()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tlapp.bundles import import_run
     from tlapp.dataset import scan
     from tlapp.export import export as export_run
     from tlapp.jobs import follow, start
@@ -30,6 +31,7 @@ else:
         "load": "predict.load",
         "evaluate_run": "scoring.evaluate_run",
         "export_run": "export.export",
+        "import_run": "bundles.import_run",
     }
 
     def __getattr__(name: str) -> Any:
@@ -44,4 +46,4 @@ else:
         return sorted({*globals(), *_ROOMS})
 
 
-__all__ = ["Plan", "evaluate_run", "export_run", "find", "follow", "load", "scan", "start", "suggest"]
+__all__ = ["Plan", "evaluate_run", "export_run", "find", "follow", "import_run", "load", "scan", "start", "suggest"]

@@ -91,6 +91,9 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     export.add_argument("name", metavar="RUN", help=run_help)
     export.add_argument("--to", metavar="DIR|ZIP", required=True, help="an empty or new folder, or a new .zip")
     _json_option(export)
+    opened = command("import", run_commands.import_run, "Open a bundle or a run of another machine as a run of here.")
+    opened.add_argument("path", metavar="PATH", help="a bundle (folder or zip), or the folder of a run")
+    _json_option(opened)
 
     listing = command("runs", run_commands.list_runs, "List the runs; name, annotate, remove or compare them.")
     _json_option(listing)

@@ -68,10 +68,14 @@ def score(labels: np.ndarray, probabilities: np.ndarray) -> Scores:
     n_classes = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
     pairs = np.bincount(labels * n_classes + predicted, minlength=n_classes**2)
-    confusion = pairs.reshape(n_classes, n_classes)  # scikit-learn's would do, but costs 100 MB to import
+    return of_counts(pairs.reshape(n_classes, n_classes))  # scikit-learn's would do, but costs 100 MB to import
+
+
+def of_counts(confusion: np.ndarray) -> Scores:
+    """The scores that follow from a confusion matrix: int64 (classes, classes), rows true, of at least one photo."""
     right, said, n = confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)
     precision, recall, f1 = (right * factor / np.maximum(of, 1) for factor, of in ((1, said), (1, n), (2, said + n)))
-    return Scores(float((predicted == labels).mean()), confusion, precision, recall, f1, n)
+    return Scores(float(right.sum() / n.sum()), confusion, precision, recall, f1, n)
 
 
 def interval(accuracy: float, n: float) -> tuple[float, float]:

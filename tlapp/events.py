@@ -194,6 +194,9 @@ class RunFailed(Ended):
     best_epoch: int = 0
 
 
+SHOWN = (RunStarted, EpochFinished, Trying, Judged)
+"""What a finished run is shown by, beside its report."""
+
 _KINDS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
@@ -220,7 +223,9 @@ def to_json(event: Event) -> str:
 def from_json(line: str) -> Event | None:
     """The event of a line, or None for a kind that this version does not know. Raises ValueError on garbage."""
     values: dict[str, Any] = json.loads(line)
-    kind = _KINDS.get(values.pop("event", ""))
+    if not isinstance(values, dict):
+        raise ValueError("an event is an object")
+    kind = _KINDS.get(str(values.pop("event", "")))
     if kind is None:
         return None
     known = {field.name for field in dataclasses.fields(kind)}

@@ -21,13 +21,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tlapp import card, dataset, figures, graph, images, predict, workspace
+from tlapp import card, dataset, events, figures, graph, history, images, predict, schema, workspace
 from tlapp.dataset import Dataset
 from tlapp.errors import DataError, RunError, printable
 from tlapp.predict import Predictor
 from tlapp.runs import Run
 
-SCHEMA = 1
 TOLERANCE = 1e-3
 """The largest difference between two probabilities of a photo with which a bundle is handed out."""
 MOST_COMPARED = 64
@@ -122,17 +121,20 @@ def _write_model(run: Run, predictor: Predictor, folder: Path) -> None:
         "normalised_by": "the model itself, from uint8 RGB pixels", "layout": "batch, height, width, channel",
     }  # fmt: skip
     temperature = report.get("calibration", {}).get("temperature", 1.0)
-    told = {
-        "schema": str(SCHEMA), "run": run.id, "classes": list(run.classes), "preprocess": preprocess,
+    noted = {
+        "schema": str(schema.BUNDLE), "run": run.id, "classes": list(run.classes), "preprocess": preprocess,
         "temperature": str(temperature), "temperature_is": "applied already", "keep": str(run.keep()),
     }  # fmt: skip
-    (folder / "model.onnx").write_bytes(graph.to_onnx(predictor, told))
+    (folder / "model.onnx").write_bytes(graph.to_onnx(predictor, noted))
     (folder / "model.safetensors").write_bytes(run.model())
     if learned := run.learned():
         (folder / "learned.safetensors").write_bytes(learned)
     where = {**header, "source": Path(str(header["source"])).name}  # nobody else's business where they lay
     where["plan"] = {**header["plan"], "weights": Path(str(header["plan"].get("weights", ""))).name}
-    (folder / "run.json").write_text(json.dumps({"bundle": SCHEMA, "run": run.id, **where}, indent=1))
+    own = {"schema": schema.BUNDLE, "run": run.id, "keep": run.keep(), "name": history.about(run).name}
+    (folder / "run.json").write_text(json.dumps(where | own, indent=1))
+    told = [event for event in run.events()[0] if isinstance(event, events.SHOWN)]
+    (folder / "events.jsonl").write_text("".join(f"{events.to_json(event)}\n" for event in told))
     (folder / "report.json").write_text(json.dumps(report, indent=1))
     (folder / "preprocess.json").write_text(json.dumps(preprocess, indent=1))
     (folder / "labels.txt").write_text("".join(f"{printable(name)}\n" for name in run.classes), encoding="utf-8")

@@ -12,12 +12,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from tlapp import catalog
+from tlapp import catalog, schema
 from tlapp.dataset import Dataset, Split
 from tlapp.errors import PlanError, printable, some
 from tlapp.settings import CHOICES, EXACT_ONLY, RANGES, SGD_ONLY, check_choice, check_range, check_types, parse
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -238,20 +236,20 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with the schema's number."""
-        return {"schema": SCHEMA, **dataclasses.asdict(self), "frozen": list(self.frozen)}
+        return {"schema": schema.PLAN, **dataclasses.asdict(self), "frozen": list(self.frozen)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Plan:
         """The inverse of `to_dict`. Raises PlanError on anything else."""
-        values = dict(values)
-        schema = values.pop("schema", SCHEMA)
-        if not isinstance(schema, int) or schema > SCHEMA:
-            raise PlanError("This plan was written by a newer version of tlapp. Update tlapp to read it.")
         try:
+            values = schema.upgraded(values, "plan")
+            del values["schema"]
             values["augmentation"] = Augmentation(**values.get("augmentation", {}))
             values["frozen"] = tuple(values["frozen"])
             return cls(**values)
-        except (TypeError, KeyError) as error:
+        except schema.NewerError as error:
+            raise PlanError("This plan was written by a newer version of tlapp. Update tlapp to read it.") from error
+        except (TypeError, KeyError, ValueError) as error:
             raise PlanError(f"This is not a plan that tlapp can read ({error}).") from error
 
     def to_json(self) -> str:

@@ -1,4 +1,4 @@
-"""What `tlapp runs` and `tlapp export` do: runs listed, named, annotated, removed, brought back, compared, exported.
+"""What `tlapp runs`, `export` and `import` do: runs listed, named, removed, brought back, compared, taken elsewhere.
 
 Each command takes the parsed options and returns its exit code.
 """
@@ -106,6 +106,22 @@ def export(options: argparse.Namespace) -> int:
     )
     photos = f"{made.photos_compared:,} validation photos"
     print(f"On {photos} its probabilities differ from the app's by {made.max_difference:.1g} at most.")
+    return 0
+
+
+def import_run(options: argparse.Namespace) -> int:
+    """Open a bundle or a run from elsewhere."""
+    from tlapp import bundles
+
+    run = bundles.import_run(options.path)
+    report = run.report()
+    if options.json:
+        score = {key: report[key] for key in ("accuracy", "interval", "method", "n_test")}
+        print(json.dumps({"run": run.id, "path": str(run.path), "classes": list(run.classes), **score}))
+        return 0
+    worth = evaluate.in_words(report["accuracy"], report["n_test"], "test photos", " to ")
+    print(f"It is run {run.id} here: {printable(', '.join(run.classes))}; {worth}.")
+    print(f"Classify a photo: tlapp predict {run.id} PHOTO")
     return 0
 
 

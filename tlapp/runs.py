@@ -30,19 +30,18 @@ import re
 import secrets
 import shutil
 import string
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import filelock
 
-from tlapp import events, workspace
+from tlapp import events, schema, workspace
 from tlapp.errors import PlanError, RunError, printable
 from tlapp.events import Ended, Event, RunFailed, RunFinished, RunStopped
 from tlapp.plan import Plan
 
-SCHEMA = 1
 TRASH = ".trash"
 KEEP, KEEP_RANGE = 0.95, (0.8, 0.99)
 _ID = re.compile(r"(\d{4,})-[a-z0-9]{6}")
@@ -61,12 +60,10 @@ class Run:
 
     def header(self) -> dict[str, Any]:
         """plan.json: `plan`, `dataset` (id), `source`, `classes`. Raises RunError."""
-        values = _read_json(self.path / "plan.json", self.id)
+        values = _read_json(self.path / "plan.json", self.id, "run")
         kinds = {"schema": int, "plan": dict, "dataset": str, "source": str, "classes": list}
         if not all(isinstance(values.get(name), kind) for name, kind in kinds.items()):
             raise RunError(f"plan.json of run {self.id} is damaged. Train again.")
-        if values["schema"] > SCHEMA:
-            raise RunError(f"Run {self.id} was written by a newer version of tlapp. Update tlapp to open it.")
         return values
 
     @property
@@ -188,7 +185,7 @@ class Run:
                 paths.append(self._path(name, digest))
                 workspace.write_atomic(paths[-1], content)
         kept = {name: value for name, value in report.items() if name != "learned_sha256"}
-        text = json.dumps({"schema": SCHEMA, **kept, **digests}, indent=1)
+        text = json.dumps({**kept, "schema": schema.REPORT, **digests}, indent=1)
         workspace.write_atomic(self.path / "report.json", text.encode("ascii"))
         for other in [*self.path.glob("model-*.safetensors"), *self.path.glob("learned-*.safetensors")]:
             if other not in paths:
@@ -241,7 +238,7 @@ class Run:
                 f"Run {self.id} has no model yet (it is {self.state()}). "
                 f"Go on with it: `tlapp resume {self.id}`, or name another run (`tlapp runs`)."
             )
-        return _read_json(self.path / "report.json", self.id)
+        return _read_json(self.path / "report.json", self.id, "report")
 
     def drop_states(self, but: Collection[str] = ()) -> None:
         """Remove what `save` wrote, all or all but these."""
@@ -255,8 +252,13 @@ def is_unknown(strangeness: float | None, keep: float) -> bool | None:
     return None if strangeness is None else strangeness > keep
 
 
-def create(home: Path, header: dict[str, Any]) -> tuple[Run, filelock.BaseFileLock]:
-    """A new run with the next number, its lock held by the caller."""
+def create(
+    home: Path, header: dict[str, Any], fill: Callable[[Run], None] = lambda run: None
+) -> tuple[Run, filelock.BaseFileLock]:
+    """A new run with the next number, its lock held by the caller.
+
+    `fill` may write to its folder before the run is one; what it raises leaves none.
+    """
     folder = home / "runs"
     folder.mkdir(parents=True, exist_ok=True)
     with workspace.lock(folder / "create.lock"):  # two processes never take one number
@@ -267,8 +269,14 @@ def create(home: Path, header: dict[str, Any]) -> tuple[Run, filelock.BaseFileLo
         run.path.mkdir()
         lock = run.lock()
         lock.acquire()
-    text = json.dumps({"schema": SCHEMA, **header}, indent=1)
-    workspace.write_atomic(run.path / "plan.json", text.encode("ascii"))
+    try:
+        fill(run)
+        text = json.dumps({"schema": schema.RUN, **header}, indent=1)
+        workspace.write_atomic(run.path / "plan.json", text.encode("ascii"))
+    except BaseException:
+        shutil.rmtree(run.path, ignore_errors=True)
+        lock.release()
+        raise
     return run, lock
 
 
@@ -337,11 +345,13 @@ def sweep(home: Path) -> None:
                 leftover.unlink(missing_ok=True)
 
 
-def _read_json(path: Path, run_id: str) -> dict[str, Any]:
+def _read_json(path: Path, run_id: str, kind: str) -> dict[str, Any]:
     try:
         values = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        if not isinstance(values, dict):
+            raise ValueError("it is no object")
+        return schema.upgraded(values, kind)
+    except schema.NewerError as error:
+        raise RunError(f"Run {run_id} was written by a newer version of tlapp. Update tlapp to open it.") from error
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path.name} of run {run_id} is missing or damaged. Train again.") from error
-    if not isinstance(values, dict):
-        raise RunError(f"{path.name} of run {run_id} is damaged. Train again.")
-    return values

@@ -144,9 +144,25 @@ class Learned:
         try:
             found = load(data)
             usual = Usual(found["distances"], found["energies"])
-            return cls(unit(found["features"]), found["indices"], usual, found["strangers"])
-        except (SafetensorError, LookupError) as error:
+            made = cls(unit(found["features"]), found["indices"], usual, found["strangers"])
+        except (SafetensorError, LookupError, ValueError) as error:
             raise ValueError("these are not the features of photos") from error
+        made._check()
+        return made
+
+    def _check(self) -> None:
+        """Raise ValueError where the arrays are not what they should be."""
+        n = len(self.features)
+        numbers = (self.features, self.usual.distances, self.usual.energies, self.strangers)
+        is_whole = (
+            self.features.ndim == 2 and n > 0 and self.indices.shape == (n,) and self.indices.dtype == np.int64
+            and self.usual.distances.shape == self.usual.energies.shape and self.usual.distances.ndim == 1
+            and len(self.usual.distances) > 0 and self.strangers.ndim == 1
+            and all(np.issubdtype(one.dtype, np.floating) and np.isfinite(one).all() for one in numbers)
+            and self.indices.min() >= 0
+        )  # fmt: skip
+        if not is_whole:
+            raise ValueError("these are not the features of photos")
 
 
 @dataclass(frozen=True)

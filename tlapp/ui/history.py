@@ -19,6 +19,9 @@ from tlapp.ui import pieces, shelf
 from tlapp.ui.frame import QUIET, Step, listed
 from tlapp.ui.versus import versus
 
+ELSEWHERE = (
+    "The zip of a model that was exported, here or on another machine, or of a run's folder, becomes a run of here."
+)
 COLUMNS = ("Run", "Name", "State", "Photos of", "Test", "Backbone", "What learns", "Time")
 CHOOSE = """
 let down = null;
@@ -44,7 +47,7 @@ class Panel(NamedTuple):
         chosen: id of the run that is named, deleted, compared.
         chose: the event after which `chosen` is what the person chose in the table.
         changed: events after which there are other runs than before.
-        back: that of them after which `chosen` is a run that was brought back.
+        arrived: those of them after which `chosen` is a run that was brought back, or came from elsewhere.
         refresh: lists the runs; `chosen` follows the run that is shown above where that has changed.
         load: the button that asks for the settings of `chosen`.
     """
@@ -53,7 +56,7 @@ class Panel(NamedTuple):
     chosen: gr.Textbox
     chose: Any
     changed: list[Any]
-    back: Any
+    arrived: list[Any]
     refresh: Step
     load: gr.Button
 
@@ -62,6 +65,11 @@ def build(pick: gr.Dropdown) -> Panel:
     """Lay the panel out below the results of the run `pick`, and wire it."""
     with gr.Accordion("All runs", open=True, elem_id="history"):
         table = gr.HTML(elem_id="runs", js_on_load=CHOOSE)
+        with gr.Row(elem_id="from-elsewhere"):
+            bundle = gr.UploadButton(
+                "Open a bundle", size="sm", file_types=[".zip"], scale=0, min_width=140, elem_id="open-bundle"
+            )
+            gr.HTML(f'<p class="tl-hint">{ELSEWHERE}</p>')
         with gr.Row(visible=False, elem_id="deleted") as deleted:
             said = gr.HTML()
             undo = gr.Button("Undo", size="sm", scale=0, min_width=90, elem_id="undo-delete")
@@ -124,6 +132,16 @@ def build(pick: gr.Dropdown) -> Panel:
         return [gr.Row(visible=False), "", "", *_one(history.restore(workspace.home(), name))]
 
     @pieces.guarded
+    def open_bundle(file: str) -> list[Any]:
+        from tlapp import bundles
+
+        try:
+            run = bundles.import_run(file, shown_as=f"`{Path(file).name}`")
+        finally:
+            Path(file).unlink(missing_ok=True)
+        return _one(run)
+
+    @pieces.guarded
     def show_difference(own: str, name: str | None) -> str:
         run, before = shelf.run(own), shelf.run(name)
         if run is None or before is None:
@@ -135,9 +153,10 @@ def build(pick: gr.Dropdown) -> Panel:
         event(save, [chosen, name, note], [table, pick], **QUIET)
     removed = delete.click(remove, chosen, [deleted, said, gone], **QUIET)
     back = undo.click(bring_back, gone, [deleted, said, gone, *one], **QUIET)
+    opened = bundle.upload(open_bundle, bundle, one, **QUIET)
     other.input(show_difference, [chosen, other], compared, **QUIET)
     refreshes = Step(refresh, [pick, seen, chosen, other], [*one, seen])
-    return Panel(table, chosen, chose, [removed, back], back, refreshes, load)
+    return Panel(table, chosen, chose, [removed, back, opened], [back, opened], refreshes, load)
 
 
 def _one(run: Run | None) -> list[Any]:

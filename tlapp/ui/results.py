@@ -14,7 +14,7 @@ from tlapp import evaluate, figures, tables
 from tlapp.errors import RunError
 from tlapp.plan import Plan
 from tlapp.runs import Run, is_unknown
-from tlapp.ui import history, matrix, pieces, shelf, sure, why
+from tlapp.ui import history, matrix, pieces, shelf, sure, takeaway, why
 from tlapp.ui.frame import QUIET, Mine, Tab, choices, listed
 from tlapp.ui.overlay import single
 from tlapp.ui.serve import download_of, uploads_folder
@@ -38,22 +38,23 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
     certain = sure.build(pick)
     rest = gr.HTML(elem_id="rest", js_on_load=matrix.PICK)
     with gr.Row(elem_id="downloads"):
-        files = [gr.Button(label, size="sm", visible=False, min_width=140) for label in FILES]
+        files = [gr.Button(label, size="sm", visible=False, min_width=190) for label in FILES]
         made = gr.DownloadButton("Last file", visible="hidden")
+    along = takeaway.build(pick)
     every = history.build(pick)
     now = gr.State("")  # the run that is shown
-    shown = [score, counts, cell, details, *certain.parts, rest, *files, now]
+    shown = [score, counts, cell, details, *certain.parts, rest, *files, *along.parts, now]
 
     @pieces.guarded
     def show(name: str | None) -> list[Any]:
         run = shelf.run(name)
         offered = [gr.Button(visible=run is not None)] * len(files)
         if run is None:
-            return [NOTHING, "", "", "", *certain.show(None), "", *offered, ""]
+            return [NOTHING, "", "", "", *certain.show(None), "", *offered, *takeaway.show(None), ""]
         matrix_and_cell = [matrix.confusion(run.report()), ""]
         by_class = pieces.section("Class by class", _per_class(run.report(), list(run.classes)))
         parts = [_score(run), *matrix_and_cell, by_class, *certain.show(run), _rest(run)]
-        return [*parts, *offered, run.id]
+        return [*parts, *offered, *takeaway.show(run), run.id]
 
     def show_picked(name: str | None, before: str) -> Any:
         return gr.skip() if name == before else show(name)  # Gradio tells of a choice twice
@@ -98,7 +99,7 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
     steps = choices(mine, pick, [pick.input, every.table.select], refresh, [pick, *shown])
     for event in every.changed:
         listed_again = steps[0].after(event)
-        if event is every.back:
+        if event in every.arrived:
             listed_again = listed_again.then(take_chosen, every.chosen, pick, **QUIET).then(show, pick, shown, **QUIET)
         every.refresh.after(listed_again)
     return Tab([*steps, every.refresh], every.changed, asks=(every.load, every.chosen), moved=certain.moved)
@@ -227,9 +228,9 @@ def _report(run: Run) -> Path:
 
 
 FILES: dict[str, Callable[[Run], Path]] = {
-    "Curves (PNG)": _curves,
-    "Confusion matrix (PNG)": _confusion,
-    "Predictions (CSV)": _predictions,
-    "Report (JSON)": _report,
+    "Save curves (PNG)": _curves,
+    "Save confusion matrix (PNG)": _confusion,
+    "Save predictions (CSV)": _predictions,
+    "Save report (JSON)": _report,
 }
 """What can be taken home of a run: the words on its button, and what makes the file."""
