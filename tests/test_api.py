@@ -112,7 +112,7 @@ def test_an_uploaded_zip_and_the_folder_it_was_made_of_are_the_same_photos_and_t
     for loaded in (by_path, sent):
         assert (loaded["classes"], loaded["photos"], loaded["n_skipped"]) == ({"blues": 8, "reds": 8}, 16, 1)
         assert loaded["skipped"][0]["file"] == "reds/notes.txt"
-    assert not list(uploads_folder().rglob("*.zip"))
+    assert not list(uploads_folder().rglob("my photos.zip"))
 
 
 def test_test_photos_may_come_from_another_folder(client, folder, tmp_path):
@@ -283,10 +283,10 @@ def test_a_run_without_a_model_is_refused_by_predict_and_export(client, folder, 
     found = dataset.load(home / "datasets" / loaded["dataset"])
     run, lock = runs.create(home, {"plan": {}, "dataset": found.id, "source": "x", "classes": ["blues", "reds"]})
     lock.release()
-    one = handle_file(folder / "reds" / "000.png")
+    one, before = handle_file(folder / "reds" / "000.png"), set(uploads_folder().glob("downloads/*"))
     assert "has no model yet" in refusal(client, "predict", run.id, one)
     assert "has no model yet" in refusal(client, "export", run.id)
-    assert not list(uploads_folder().glob("downloads/*"))
+    assert set(uploads_folder().glob("downloads/*")) == before
 
 
 def test_photos_that_cannot_be_read_are_refused(client, own_run, tmp_path):

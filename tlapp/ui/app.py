@@ -140,8 +140,9 @@ def build_app() -> gr.Blocks:
         page.load(None, js=audit.KEYS)
         page.load(None, js=SAY_ERRORS)
         theme.click(None, js=SWITCH_THEME)
-        for function in page.fns.values():
+        for number, function in page.fns.items():
             function.api_visibility = "private"
+            function.api_name = f"page_{number}"  # that of an endpoint is not taken by a handler of the same name
         api.add(page)
     return page
 
