@@ -21,7 +21,7 @@ ORDER = [
     "ui.costs", "ui.views", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings", "ui.audit",
     "ui.matrix", "ui.why", "ui.sure", "ui.takeaway", "ui.recall", "ui.overlay", "ui.versus", "ui.history",
     "ui.answers", "ui.sheets",
-    "ui.camera|ui.correct", "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "terminal",
+    "ui.camera|ui.correct", "ui.api", "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "terminal",
     "commands|run_commands", "cli",
 ]  # fmt: skip
 RANK = {name: i for i, names in enumerate(ORDER) for name in names.split("|")}

@@ -124,7 +124,7 @@ def test_train_prints_one_clean_json_object_with_every_key(tlapp, photos, home):
     assert code == 0
     assert out.count("\n") == 1
     assert list(result)[: len(TRAIN_KEYS)] == TRAIN_KEYS
-    run = runs.find(home, result["run"])
+    run = runs.find(result["run"], home)
     report = run.report()
     assert result["path"] == str(run.path)
     assert (result["backbone"], result["solver"]) == ("efficientnet_lite0", "sgd")
@@ -439,7 +439,7 @@ def test_the_command_of_a_sweep_trains_the_blocks_that_it_found_best(tlapp, smal
     assert result["best"]["learning"] == ["top"]
     again = json.loads(tlapp(*shlex.split(result["command"])[1:], "--epochs", 2, "--json")[1])
     assert (again["solver"], again["frozen"]) == ("sgd", list(BLOCKS[:-1]))
-    run = runs.find(Path(again["path"]).parent.parent, again["run"])
+    run = runs.find(again["run"], Path(again["path"]).parent.parent)
     assert (run.plan.fine_tune_rate, run.plan.dropout) == (result["best"]["rate"], 0.1)
     assert run.plan.augmentation.is_off
 
@@ -739,7 +739,7 @@ def test_ctrl_c_stops_a_real_training_and_keeps_the_best(home, tmp_path, timed):
     assert 1 <= result["best_epoch"] <= result["epochs"] < 10_000
     assert "Stopping; the best so far is kept." in err
     assert "Traceback" not in err
-    assert runs.find(home, result["run"]).has_model()
+    assert runs.find(result["run"], home).has_model()
 
 
 def test_whole_sub_folders_are_split_on_the_command_line_too(tlapp, tmp_path):

@@ -71,7 +71,7 @@ def test_a_removed_run_is_gone_from_the_list_and_comes_back_whole(own_run, home)
     assert runs.all_runs(home) == []
     assert [run.id for run in history.removed(home)] == [own_run.id]
     with pytest.raises(RunError, match="There is no run"):
-        runs.find(home, own_run.id)
+        runs.find(own_run.id, home)
     back = history.restore(home, str(int(own_run.id.split("-")[0])))
     assert back == own_run
     assert {path.name: path.read_bytes() for path in back.path.iterdir()} == before

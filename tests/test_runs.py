@@ -259,39 +259,39 @@ def test_a_run_is_found_by_id_number_folder_and_latest(make_run, home):
     first, second = make_run(FINISHED, model=True), make_run(FINISHED, model=True)
     make_run(RunStopped(1, 1), model=True)
     make_run(RunFailed("no"))
-    assert runs.find(home, first.id) == first
-    assert runs.find(home, "1") == runs.find(home, "0001") == first
-    assert runs.find(home, str(second.path)) == second
-    assert runs.find(home, "latest") == second
+    assert runs.find(first.id, home) == first
+    assert runs.find("1", home) == runs.find("0001", home) == first
+    assert runs.find(str(second.path), home) == second
+    assert runs.find("latest", home) == second
 
 
 def test_a_run_folder_that_was_moved_is_found_by_its_path(make_run, home, tmp_path, monkeypatch):
     run = make_run(FINISHED, model=True)
     run.path.rename(tmp_path / "kept")
     monkeypatch.chdir(tmp_path)
-    assert runs.find(home, "kept").model() == b"weights"
+    assert runs.find("kept", home).model() == b"weights"
 
 
 @pytest.mark.parametrize("name", ["7", "0001-zzzzzz", "nowhere", "²", "", "../..", "a\0b"])
 def test_a_run_that_is_not_there_is_a_sentence(make_run, home, name):
     make_run()
     with pytest.raises(RunError, match="There is no run"):
-        runs.find(home, name)
+        runs.find(name, home)
 
 
 def test_latest_without_a_finished_run_is_a_sentence(make_run, home):
     with pytest.raises(RunError, match="no finished run yet"):
-        runs.find(home, "latest")
+        runs.find("latest", home)
     make_run(RunStopped(1, 1), model=True)
     with pytest.raises(RunError, match="no finished run yet"):
-        runs.find(home, "latest")
+        runs.find("latest", home)
 
 
 def test_latest_reads_no_run_older_than_it(make_run, home, monkeypatch):
     _old, newest, stopped = make_run(FINISHED, model=True), make_run(FINISHED, model=True), make_run(RunStopped(1, 1))
     asked, ask = [], Run.has_model
     monkeypatch.setattr(Run, "has_model", lambda run: asked.append(run) or ask(run))
-    assert runs.find(home, "latest") == newest
+    assert runs.find("latest", home) == newest
     assert asked == [stopped, newest]
 
 
@@ -300,7 +300,7 @@ def test_latest_passes_over_a_run_with_a_damaged_record(make_run, home):
     (bad.path / "events.jsonl").write_bytes(b"not json\n")
     with pytest.raises(RunError, match=f"record of run {bad.id} is damaged"):
         bad.state()
-    assert runs.find(home, "latest") == good
+    assert runs.find("latest", home) == good
 
 
 def test_the_sweep_removes_leftovers_but_nothing_of_live_runs(make_run, make_live_run, home):

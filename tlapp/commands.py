@@ -6,7 +6,6 @@ Each command takes the parsed options and returns its exit code; `terminal` show
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import shlex
 import sys
@@ -326,13 +325,13 @@ def predict(options: argparse.Namespace) -> int:
         text = predict.to_csv(answers, run.classes)
         workspace.write_atomic(workspace.expand(options.csv).absolute(), text.encode("utf-8", "replace"))
     if options.json:
-        print(json.dumps([_answer_dict(answer) for answer in answers]))
+        print(json.dumps([answer.to_dict() for answer in answers]))
     else:
         for answer in answers:
             if isinstance(answer, predict.Prediction):
                 print(f"{_said(answer)}  {answer.probability:.0%}  {printable(answer.file)}")
     for answer in unreadable:
-        terminal.refuse(f"{answer.file} {answer.reason}.")
+        terminal.refuse(str(answer))
     return 1 if unreadable else 0
 
 
@@ -353,12 +352,6 @@ def _said(answer: Prediction) -> str:
     from tlapp.predict import NONE
 
     return f"{NONE}, nearest is {label}" if answer.unknown else label
-
-
-def _answer_dict(answer: Prediction | Unreadable) -> dict[str, Any]:
-    if hasattr(answer, "reason"):
-        return {"file": answer.file, "error": f"{answer.file} {answer.reason}."}
-    return dataclasses.asdict(answer)
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -427,4 +420,4 @@ def serve(options: argparse.Namespace) -> int:
 
 
 def _find(name: str) -> runs.Run:
-    return runs.find(workspace.home(), name)
+    return runs.find(name)

@@ -65,7 +65,7 @@ class Exported:
         }  # fmt: skip
 
 
-def export(run: Run, to: Path, tell: Tell = lambda step: None) -> Exported:
+def export(run: Run, to: str | Path, tell: Tell = lambda step: None) -> Exported:
     """Write the run's bundle to `to`: a folder, which must not exist or be empty, or a new file named `….zip`.
 
     `tell` is told each step. Raises RunError: the run has no model, its photos are gone, or what the bundle answers

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,6 +48,10 @@ class Prediction:
         """The same answer where this part of known photos is to be kept."""
         return replace(self, unknown=is_unknown(self.strangeness, part))
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
 
 @dataclass(frozen=True)
 class Unreadable:
@@ -54,6 +59,13 @@ class Unreadable:
 
     file: str
     reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.reason}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON: `file` and the sentence, `error`."""
+        return {"file": self.file, "error": str(self)}
 
 
 class Predictor:
@@ -119,14 +131,14 @@ class Predictor:
         return [self.answer(file, row, v) for (file, _), row, v in zip(photos, rows, values, strict=True)]
 
     def predict_files(
-        self, paths: Iterable[Path], seen: Callable[[Path, np.ndarray], object] = lambda path, photo: None
+        self, paths: Iterable[str | Path], seen: Callable[[Path, np.ndarray], object] = lambda path, photo: None
     ) -> Iterator[Prediction | Unreadable]:
         """Classify photos on disk, in order; an unreadable one does not keep the others from an answer.
 
         `seen` is shown each photo that could be decoded, before its answer.
         """
         waiting: list[tuple[str, np.ndarray]] = []
-        for path, photo in tasks.ahead(_decode, paths):
+        for path, photo in tasks.ahead(_decode, map(Path, paths)):
             if isinstance(photo, np.ndarray):
                 seen(path, photo)
                 waiting.append((str(path), photo))
@@ -159,7 +171,7 @@ def to_csv(answers: Iterable[Prediction | Unreadable], classes: tuple[str, ...])
     for answer in answers:
         if isinstance(answer, Unreadable):
             blank = [""] * (3 + len(classes))
-            rows.append([answer.file, *blank, f"{answer.file} {answer.reason}."])
+            rows.append([answer.file, *blank, str(answer)])
         else:
             shares = [answer.probabilities[name] for name in classes]
             rows.append([answer.file, answer.label, answer.probability, NONE if answer.unknown else "", *shares, ""])

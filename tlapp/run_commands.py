@@ -170,4 +170,4 @@ def _line(pair: Pair) -> str:
 
 
 def _find(name: str) -> Run:
-    return runs.find(workspace.home(), name)
+    return runs.find(name)

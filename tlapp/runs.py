@@ -304,9 +304,12 @@ def live_before(home: Path, run: Run) -> list[Run]:
     return [other for other in earlier if other.is_live()]
 
 
-def find(home: Path, name: str) -> Run:
-    """A run by its id, its number, its folder, or `latest`: the newest finished one. Raises RunError."""
-    runs = all_runs(home)
+def find(name: str, home: Path | None = None) -> Run:
+    """A run by its id, its number, its folder, or `latest`: the newest finished one. Raises RunError.
+
+    `home`: the workspace; default `workspace.home()`.
+    """
+    runs = all_runs(home or workspace.home())
     if name == "latest":
         newest = next((run for run in reversed(runs) if _is_finished(run)), None)
         if newest is None:

@@ -41,7 +41,7 @@ def look(
     return np.concatenate([found for found, _ in rows]), np.concatenate(strange) if strange else None
 
 
-def evaluate_run(run: Run, folder: Path | None = None, report: Report | None = None) -> dict[str, Any]:
+def evaluate_run(run: Run, folder: str | Path | None = None, report: Report | None = None) -> dict[str, Any]:
     """Scores of a run as in `Scores.to_dict`, with `n_right`, `n_skipped` and `notes` (sentences).
 
     Args:

@@ -6,7 +6,6 @@ Texts become values here, and values are checked. Knows no plan, backbone or dat
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 from tlapp.errors import PlanError, printable
@@ -79,8 +78,10 @@ def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
 def check_range(name: str, value: float | None) -> None:
     """Hold a number to the range of its setting. Raises PlanError."""
     low, high = RANGES[name]
-    if value is not None and not (math.isfinite(value) and low <= value <= high):
-        raise PlanError(f"{name} is {value:g}; it must be from {low:g} to {high:g}.")
+    if value is not None and not low <= value <= high:  # nor is what is not a number
+        is_long = isinstance(value, int) and abs(value) > 10**15
+        shown = "too large" if is_long else f"{value:g}"
+        raise PlanError(f"{name} is {shown}; it must be from {low:g} to {high:g}.")
 
 
 def check_types(owner: Any, prefix: str = "") -> None:

@@ -16,7 +16,7 @@ from tlapp.dataset import Dataset
 from tlapp.errors import RunError, UserError
 from tlapp.runs import Run
 from tlapp.tasks import Report, Task
-from tlapp.ui import audit, data, live, pieces, recall, results, shelf, test, train, why
+from tlapp.ui import api, audit, data, live, pieces, recall, results, shelf, test, train, why
 from tlapp.ui.drop import ANYWHERE, drop_zone
 from tlapp.ui.frame import QUIET, Mine, Step, Tab, Top, mine, together, top
 
@@ -73,7 +73,7 @@ def look() -> dict[str, Any]:
 
 def build_app() -> gr.Blocks:
     """Lay out the page and connect its tabs."""
-    with gr.Blocks(title="tlapp", analytics_enabled=False) as page:
+    with api.Page(title="tlapp", analytics_enabled=False) as page:
         browser = mine()
         with gr.Row(elem_id="header"):
             gr.HTML("<h1>tlapp</h1><p>Teach a pretrained network your own photos, on your own machine.</p>")
@@ -142,8 +142,10 @@ def build_app() -> gr.Blocks:
         page.load(None, js=audit.KEYS)
         page.load(None, js=SAY_ERRORS)
         theme.click(None, js=SWITCH_THEME)
-    for function in page.fns.values():
-        function.api_visibility = "private"
+        for number, function in page.fns.items():
+            function.api_visibility = "private"
+            function.api_name = f"page_{number}"  # that of an endpoint is not taken by a handler of the same name
+        api.add(page)
     return page
 
 

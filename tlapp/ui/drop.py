@@ -137,8 +137,7 @@ def _checked(value: Any, uploads: Path) -> tuple[list[tuple[str, Path]], list[Sk
         raise DataError(_STRANGE)
     if len(files) + len(skipped) > MAX_FILES:
         raise DataError(f"There are more than {MAX_FILES:,} files in there. Choose a smaller folder.")
-    root = uploads.resolve()
-    places = [(_name(_text(file, "rel")), _place(_text(file, "path"), root)) for file in files]
+    places = [(_name(_text(file, "rel")), _place(_text(file, "path"), uploads)) for file in files]
     return places, [Skipped(_name(_text(file, "rel")), _text(file, "reason")[:200]) for file in skipped]
 
 
@@ -158,14 +157,19 @@ def _name(rel: str) -> str:
     return rel
 
 
-def _place(text: str, root: Path) -> Path:
-    """The uploaded file at `text`, an ordinary file inside `root` with no link on the way."""
+def uploaded(text: str, uploads: Path) -> Path | None:
+    """The uploaded file at `text`, if it is an ordinary file inside `uploads` with no link on the way."""
     try:
         path = Path(text).resolve(strict=True)
-        own = path.is_relative_to(root) and path.is_file() and not Path(text).is_symlink()
+        own = path.is_relative_to(uploads.resolve()) and path.is_file() and not Path(text).is_symlink()
     except (OSError, ValueError, RuntimeError):  # gone, not a path at all, a loop of links
-        own = False
-    if not own:
+        return None
+    return path if own else None
+
+
+def _place(text: str, uploads: Path) -> Path:
+    path = uploaded(text, uploads)
+    if path is None:
         raise DataError(_STRANGE)
     return path
 

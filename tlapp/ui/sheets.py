@@ -88,7 +88,7 @@ class Sheet:
 
         self.kept, told = self.run.keep(), self.as_of_now()
         good = [(i, a, self.pictures[a.file]) for i, a in enumerate(told) if isinstance(a, Prediction)]
-        bad = [f"{a.file} {a.reason}." for a in told if not isinstance(a, Prediction)]
+        bad = [str(a) for a in told if not isinstance(a, Prediction)]
         shown, classes = answers.failures(bad), self.run.classes
         if len(good) == 1 and len(self.files) == 1:
             number, answer, source = good[0]
