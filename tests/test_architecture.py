@@ -15,7 +15,7 @@ ORDER = [
     "settings", "plan", "seeding", "augment|backbones", "speed", "features", "lbfgs", "calibration", "heads",
     "crossval", "sampling", "pool", "unknown", "forecast", "audit", "optimizers", "train", "recipe", "told",
     "estimate", "tune", "runs", "history", "compare", "figures", "predict", "explain", "scoring", "fetching",
-    "sitting", "jobs", "graph", "card", "export",
+    "sitting", "jobs", "graph", "card", "webpage", "export",
     "ui.pieces", "ui.frame", "ui.scale", "ui.curve", "ui.guard", "ui.serve", "ui.drop", "ui.shelf", "ui.form",
     "ui.costs", "ui.views", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings", "ui.audit",
     "ui.matrix", "ui.why", "ui.sure", "ui.recall", "ui.overlay", "ui.versus", "ui.history", "ui.answers", "ui.sheets",
