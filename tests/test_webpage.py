@@ -3,8 +3,10 @@
 import base64
 import gzip
 import hashlib
+import http.server
 import json
 import re
+import threading
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -147,11 +149,11 @@ def test_real_jpeg_photos_get_the_apps_answer(bundle, trained, offline, small_pi
     files = real(4)
     said = answered(opened(offline, bundle), *files)
     for one, own in zip(said, predict.load(trained.run).predict_files(files), strict=True):
-        agrees(one, own, 0.01)
+        agrees(one, own, 1e-3)
 
 
 def odd_pictures(folder):
-    """Pictures that try the resampling: noise, sharp edges, narrow and wide, small, turned, with a gamma of their own."""
+    """Pictures that try the resampling: noise, sharp edges, narrow and wide, small, turned, with a gamma."""
     random = np.random.default_rng(1)
     for width, height in ((900, 701), (257, 300), (60, 48), (256, 256), (8, 90), (300, 64)):
         noise = Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
@@ -211,11 +213,13 @@ def test_transparency_16_bits_and_large_jpegs_come_within_a_few_levels(bundle, o
     random = np.random.default_rng(2)
     Image.fromarray(random.integers(0, 256, (80, 90, 4), dtype=np.uint8)).save(tmp_path / "clear.png")
     Image.fromarray(random.integers(0, 65536, (80, 90), dtype=np.uint16)).save(tmp_path / "deep.png")
-    rough = Image.fromarray(random.integers(0, 256, (60, 80, 3), dtype=np.uint8)).resize((1600, 1200))
-    rough.save(tmp_path / "large.jpg", quality=90)  # which Pillow decodes at a quarter of its size
+    for side in (2, 4, 8):  # large JPEGs, of which Pillow takes so many pixels together
+        smooth = Image.fromarray(random.integers(64, 192, (60, 80, 3), dtype=np.uint8)).resize((300 * side, 280 * side))
+        noisy = np.asarray(smooth) + random.normal(0, 20, (280 * side, 300 * side, 3))
+        Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(tmp_path / f"{side}.jpg", quality=90)
     view = {"side": 64, "resize": 80, "interpolation": "bicubic", "framing": "crop"}
     page = opened(offline, bundle)
-    for name, within in (("clear.png", 2), ("deep.png", 2), ("large.jpg", 6)):
+    for name, within in (("clear.png", 2), ("deep.png", 2), ("2.jpg", 8), ("4.jpg", 8), ("8.jpg", 8)):
         own = images.centre(images.load((tmp_path / name).read_bytes()), 80, 64, "bicubic")
         difference = np.abs(seen(page, tmp_path / name, view).astype(int) - own)
         assert difference.max() <= within, name
@@ -278,34 +282,60 @@ def test_more_than_five_classes_are_folded(bundle, offline):
     assert page.locator(".more details .name").all_inner_texts() == ["g", "e"]
 
 
-def test_the_browser_refuses_the_page_every_connection(bundle, offline):
-    page = opened(offline, bundle)
-    refused = page.evaluate(
-        """async () => {
-            const refused = [], outside = 'http://127.0.0.1:9/';
-            document.addEventListener('securitypolicyviolation', (event) => refused.push(event.effectiveDirective));
-            await fetch(outside).catch(() => 0);
-            navigator.sendBeacon(outside, 'photo');
-            try { new WebSocket('ws://127.0.0.1:9/'); } catch { /* refused */ }
-            for (const [kind, where] of [['img', 'src'], ['script', 'src'], ['iframe', 'src'], ['video', 'src']]) {
-                const made = document.createElement(kind);
-                made[where] = outside;
-                document.body.append(made);
-            }
-            const form = document.createElement('form');
-            form.action = outside;
-            document.body.append(form);
-            form.submit();
-            const inline = document.createElement('script');
-            inline.textContent = "document.title = 'run'";
-            document.body.append(inline);
-            await new Promise((done) => setTimeout(done, 100));
-            return refused;
-        }"""
-    )
+@pytest.fixture
+def listener():
+    """An address of this machine, and what was asked for there."""
+    asked = []
+
+    class Note(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Note)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    server.server_close()
+
+
+LEAK = """async (host) => {
+    const outside = `http://${host}/photo`, add = (kind, told) => document.body.append(
+        Object.assign(document.createElement(kind), told));
+    window.refused = [];
+    document.addEventListener('securitypolicyviolation', (event) => refused.push(event.effectiveDirective));
+    await fetch(outside).catch(() => 0);
+    navigator.sendBeacon(outside, 'photo');
+    try { new WebSocket(`ws://${host}/photo`); } catch { /* refused */ }
+    for (const kind of ['img', 'script', 'iframe', 'video']) add(kind, { src: outside });
+    add('link', { rel: 'stylesheet', href: outside });
+    add('form', { action: outside, method: 'post', id: 'form' });
+    document.getElementById('form').submit();
+    add('script', { textContent: "document.title = 'run'" });
+}"""
+
+
+def test_the_browser_refuses_the_page_every_connection(bundle, browser, listener):
+    host, asked = listener
+    context = browser.new_context(service_workers="block")
+    page = opened(context.new_page(), bundle)
+    page.evaluate(LEAK, host)
+    page.wait_for_function("() => refused.length >= 10")
+    refused = page.evaluate("refused")
+    title = page.title()
+    context.close()
     assert refused.count("connect-src") == 3
-    assert {"img-src", "script-src-elem", "frame-src", "media-src", "form-action"} <= set(refused)
-    assert page.title() != "run"
+    assert set(refused) == {
+        "connect-src", "img-src", "script-src-elem", "frame-src", "media-src", "style-src-elem", "form-action",
+    }  # fmt: skip
+    assert refused.count("script-src-elem") == 2
+    assert title != "run"
+    assert not asked
 
 
 def test_a_file_that_was_cut_short_says_so(bundle, offline, tmp_path):
@@ -330,6 +360,7 @@ def test_a_browser_that_is_too_old_is_told_so(lacking, bundle, offline):
 def test_photos_are_chosen_by_keyboard_asked_about_in_order_and_cleared(bundle, offline, tmp_path):
     files = [photo(tmp_path / f"{n}.png", COLOURS["blues"], n) for n in range(3)]
     page = opened(offline, bundle)
+    page.on("filechooser", lambda chooser: None)  # from now on choosers are caught, not only once one is waited for
     page.keyboard.press("Tab")
     with page.expect_file_chooser() as choosing:
         page.keyboard.press("Enter")

@@ -95,8 +95,8 @@ def limits(run: Run) -> tuple[str, ...]:
     ]
     if report.get("unknown"):
         said.append(
-            f'Of photos of its classes it keeps {run.keep():.0%} and calls the strangest others "none of these"; '
-            "strangers that look like its classes pass."
+            f"Of photos of its classes it keeps {evaluate.percent(run.keep())} and calls the strangest others "
+            '"none of these"; strangers that look like its classes pass.'
         )
     return tuple(said)
 

@@ -99,7 +99,8 @@ def _json(about: About) -> str:
 
 
 def _shown(text: str) -> str:
-    return escape(printable(text))
+    """Foreign text as HTML; a number stays with its per cent sign."""
+    return escape(printable(text)).replace(" %", "\u00a0%")
 
 
 def _items(texts: tuple[str, ...]) -> str:

@@ -24,7 +24,7 @@ function make(kind, name, text = '') {
 
 const say = (sentence) => { find('#status').textContent = sentence; };
 const counted = (n, noun) => `${n.toLocaleString('en-US')} ${noun}${n === 1 ? '' : 's'}`;
-const percent = (share) => `${share === 1 ? 100 : Math.min(99, Math.round(100 * share))} %`;
+const percent = (share) => `${share === 1 ? 100 : Math.min(99, Math.round(100 * share))}\u00a0%`;
 
 // The model, out of the text below the page.
 

@@ -9,7 +9,7 @@ const MOST_ASPECT = 20;
 const LEAST_SIDE = 8;
 const GREY = 127;
 const BITS = 22;
-const STRIP = 32; // rows: a photo at full size is never in memory a second time
+const STRIP = 32; // rows, a multiple of 8: a photo at full size is never in memory a second time
 
 class PictureError extends Error {} // the message completes the sentence "<file> …"
 
@@ -88,12 +88,44 @@ function rounded(x) {
   return near - x === 0.5 && near % 2 ? near - 1 : near;
 }
 
-// The rows of a decoded photo on white, the shorter side at most SHORT_SIDE.
-function shrunk(bitmap) {
-  const small = Math.min(bitmap.width, bitmap.height) <= SHORT_SIDE;
-  const [width, height] = small ? [bitmap.width, bitmap.height] : scaled(bitmap.width, bitmap.height, SHORT_SIDE);
-  const along = taps(bitmap.width, width, 'bicubic'), row = 4 * width;
-  const narrow = { width, height: bitmap.height, data: new Uint8ClampedArray(row * bitmap.height) };
+// Pixels a side that Pillow takes together while it decodes a large JPEG: 1, 2, 4 or 8.
+function drafted({ width, height }) {
+  const [least, most] = scaled(width, height, SHORT_SIDE);
+  return [8, 4, 2].find((side) => Math.min(width / least, height / most) >= side) || 1;
+}
+
+// Squares of `side` pixels, each as its mean, as libjpeg has them; those at the edge go on with their last pixel.
+function averaged(source, width, height, side) {
+  const columns = Math.ceil(width / side), rows = Math.ceil(height / side), half = (side * side) / 2;
+  const data = new Uint8ClampedArray(4 * columns * rows);
+  for (let y = 0, to = 0; y < rows; y++) {
+    for (let x = 0; x < columns; x++, to += 4) {
+      let red = half, green = half, blue = half;
+      for (let v = 0; v < side; v++) {
+        const row = Math.min(y * side + v, height - 1) * width;
+        for (let u = 0; u < side; u++) {
+          const at = 4 * (row + Math.min(x * side + u, width - 1));
+          red += source[at];
+          green += source[at + 1];
+          blue += source[at + 2];
+        }
+      }
+      data[to] = Math.floor(red / (side * side));
+      data[to + 1] = Math.floor(green / (side * side));
+      data[to + 2] = Math.floor(blue / (side * side));
+      data[to + 3] = 255;
+    }
+  }
+  return data;
+}
+
+// The rows of a decoded photo on white, the shorter side at most SHORT_SIDE. `side`: what is taken together before.
+function shrunk(bitmap, side) {
+  const columns = Math.ceil(bitmap.width / side), rows = Math.ceil(bitmap.height / side);
+  const small = Math.min(columns, rows) <= SHORT_SIDE;
+  const [width, height] = small ? [columns, rows] : scaled(columns, rows, SHORT_SIDE);
+  const along = taps(columns, width, 'bicubic'), row = 4 * width;
+  const narrow = { width, height: rows, data: new Uint8ClampedArray(row * rows) };
   const canvas = document.createElement('canvas');
   canvas.width = bitmap.width;
   canvas.height = Math.min(STRIP, bitmap.height);
@@ -101,12 +133,14 @@ function shrunk(bitmap) {
   context.imageSmoothingEnabled = false;
   context.fillStyle = 'white';
   for (let top = 0; top < bitmap.height; top += STRIP) {
-    const rows = Math.min(STRIP, bitmap.height - top);
+    const whole = Math.min(STRIP, bitmap.height - top);
     context.fillRect(0, 0, canvas.width, canvas.height);
     context.drawImage(bitmap, 0, -top);
-    const strip = context.getImageData(0, 0, bitmap.width, rows).data, target = narrow.data.subarray(top * row);
+    const pixels = context.getImageData(0, 0, bitmap.width, whole).data;
+    const strip = side === 1 ? pixels : averaged(pixels, bitmap.width, whole, side);
+    const target = narrow.data.subarray((top / side) * row);
     if (small) target.set(strip);
-    else pass(rows, along, strip, 4, 4 * bitmap.width, target, 4, row);
+    else pass(Math.ceil(whole / side), along, strip, 4, 4 * columns, target, 4, row);
   }
   return narrow.height === height ? narrow : down(narrow, height, 'bicubic');
 }
@@ -171,7 +205,9 @@ async function decoded(file) {
 async function squareOf(file, view) {
   const bitmap = await decoded(file);
   try {
-    const picture = shrunk(bitmap);
+    const [first, second] = new Uint8Array(await file.slice(0, 2).arrayBuffer());
+    const isJpeg = first === 0xff && second === 0xd8;
+    const picture = shrunk(bitmap, isJpeg ? drafted(bitmap) : 1);
     return view.framing === 'letterbox' ? letterboxed(picture, view) : centre(picture, view);
   } catch (error) { // a canvas, or the memory for it, was refused
     throw new PictureError(`cannot be unfolded in this browser (${error.message}); make it smaller`);
