@@ -16,7 +16,7 @@ ORDER = [
     "augment|backbones", "speed", "features", "lbfgs", "calibration", "heads", "crossval", "sampling", "pool",
     "unknown", "forecast", "audit", "optimizers", "train", "recipe", "told", "estimate", "tune", "runs", "lineage",
     "history", "compare", "figures", "board", "predict", "explain", "scoring", "fetching", "sitting", "jobs", "graph",
-    "card", "export", "bundles",
+    "card", "webpage", "export", "bundles",
     "ui.pieces", "ui.frame", "ui.scale", "ui.curve", "ui.guard", "ui.serve", "ui.drop", "ui.shelf", "ui.form",
     "ui.costs", "ui.views", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings", "ui.audit",
     "ui.matrix", "ui.why", "ui.sure", "ui.takeaway", "ui.recall", "ui.overlay", "ui.versus", "ui.history",

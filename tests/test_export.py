@@ -81,15 +81,15 @@ def test_what_the_command_prints_is_what_was_measured(made, trained, small_pictu
     monkeypatch.setenv("TLAPP_HOME", str(trained.home))
     monkeypatch.setattr(graph, "to_onnx", lambda *_: (made.path / "model.onnx").read_bytes())
     path = tmp_path / "new" / "model.zip"
-    assert cli.main(["export", trained.run.id, "--to", str(path), "--json"]) == 0
-    printed = json.loads(capsys.readouterr().out)
+    assert cli.main(["export", trained.run.id, "--to", str(path), "--web", "--json"]) == 0
+    printed, files = json.loads(capsys.readouterr().out), {*FILES, "index.html"}
     assert printed == {
-        "path": str(path), "files": sorted(FILES), "max_difference": made.max_difference, "photos_compared": 4,
+        "path": str(path), "files": sorted(files), "max_difference": made.max_difference, "photos_compared": 4,
         "same_class": 4,
     }  # fmt: skip
     assert 0 < printed["max_difference"] < 1e-4
     with zipfile.ZipFile(path) as archive:
-        assert set(archive.namelist()) == {f"model/{name}" for name in FILES}
+        assert set(archive.namelist()) == {f"model/{name}" for name in files}
         assert archive.read("model/labels.txt").decode() == "blues\nreds\n"
 
 

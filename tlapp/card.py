@@ -15,27 +15,30 @@ from tlapp import catalog, evaluate, history
 from tlapp.errors import printable
 from tlapp.runs import Run
 
+_WEB = (
+    "`index.html` runs the same `model.onnx` in a browser, without a network. It was not run when this bundle was "
+    "made. There the browser decodes the photo, so that probabilities may differ more than above."
+)
 _MARKUP = re.compile(r"([\\`*_\[\]<>#!|&~$])")
 
 
-def of(run: Run, max_difference: float, compared: int, same_class: int, opset: int) -> str:
+def of(run: Run, max_difference: float, compared: int, same_class: int, opset: int, web: bool = False) -> str:
     """The card's text.
 
     Args:
         max_difference: between probabilities of the bundle and of the app, on `compared` validation photos.
         same_class: on how many of these both name the same class.
+        web: whether the bundle has a page for browsers.
     """
     report, header, plan = run.report(), run.header(), run.plan
-    entry, about = catalog.get(plan.backbone), history.about(run)
-    accuracy, n = report["accuracy"], report["n_test"]
-    score = evaluate.in_words(accuracy, n, "test photos", " to ")
+    entry, about, n = catalog.get(plan.backbone), history.about(run), report["n_test"]
     parts = [
         f"# {_text(about.name or f'Run {run.id}')}",
         f"A classifier of photos, made with tlapp on {_text(str(header.get('created', ''))[:10])}: run {run.id}. It "
         f"knows {len(run.classes)} classes: {', '.join(_text(name) for name in run.classes)}.",
         _text(about.note) if about.note else "",
         "## What it is worth",
-        f"{score}. The test photos took no part in any choice.",
+        f"{worth(report)} The test photos took no part in any choice.",
         _cross_validated(report),
         _table(
             ("Class", "Precision", "Recall", "F1", "Test photos"),
@@ -49,7 +52,7 @@ def of(run: Run, max_difference: float, compared: int, same_class: int, opset: i
         f"{_text(Path(str(header['source'])).name)}: {report['n_train']:,} photos to learn from, "
         f"{report['n_validation']:,} to choose by (validation), {n:,} to test on.",
         "## How it was made",
-        f"{entry.title}, pretrained on ImageNet; {history.approach(plan)}. All settings are in `run.json`.",
+        f"{how(run)}. All settings are in `run.json`.",
         _table(("Setting", "Value"), _settings(plan.to_dict())),
         "## Does the bundle answer as the app does",
         _table(
@@ -57,15 +60,45 @@ def of(run: Run, max_difference: float, compared: int, same_class: int, opset: i
             [(f"{compared:,} validation photos", f"{same_class:,}", f"{max_difference:.1e}")],
         ),
         "Found by running this bundle's own `predict.py` in a process of its own.",
+        _WEB if web else "",
         f"`model.onnx` is of opset {opset}; its batch may be of any size. Input `pixels`: uint8 (batch, "
         f"{entry.crop}, {entry.crop}, 3), RGB, prepared as `preprocess.json` says; normalising and the temperature are "
         "in the model. Outputs: `probabilities` (batch, classes) and `strangeness` (batch).",
         "## Limits",
-        *_limits(run, report),
+        "\n".join(f"- {limit}" for limit in limits(run)),
         "## Licence",
         f"The backbone: {_text(entry.terms)}. The photos and what was learned from them are yours.",
     ]  # fmt: skip
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def worth(report: dict[str, Any]) -> str:
+    """The score of a run's report, as a sentence."""
+    return f"{evaluate.in_words(report['accuracy'], report['n_test'], 'test photos', ' to ')}."
+
+
+def how(run: Run) -> str:
+    """The backbone and what was trained, in words without markup."""
+    return f"{catalog.get(run.plan.backbone).title}, pretrained on ImageNet; {history.approach(run.plan)}"
+
+
+def limits(run: Run) -> tuple[str, ...]:
+    """Where the model ends, in sentences without markup."""
+    report = run.report()
+    said = [
+        "It answers with one of its classes, whatever the photo shows, unless it calls it none of these.",
+        f"It was tested on {report['n_test']:,} photos of the same collection; photos of another camera, place or "
+        "season may be called right less often.",
+        "A photo is looked at as a square of its middle; what lies beside that is not seen."
+        if run.plan.framing == "crop"
+        else "A photo is looked at whole, with grey bars.",
+    ]
+    if report.get("unknown"):
+        said.append(
+            f"Of photos of its classes it keeps {evaluate.percent(run.keep())} and calls the strangest others "
+            '"none of these"; strangers that look like its classes pass.'
+        )
+    return tuple(said)
 
 
 def _text(text: str) -> str:
@@ -113,20 +146,3 @@ def _said(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return "–" if value in ("", None) else Path(value).name if isinstance(value, str) else str(value)
-
-
-def _limits(run: Run, report: dict[str, Any]) -> list[str]:
-    said = [
-        "- It answers with one of its classes, whatever the photo shows, unless it calls it none of these.",
-        f"- It was tested on {report['n_test']:,} photos of the same collection; photos of another camera, place or "
-        "season may be called right less often.",
-        "- A photo is looked at as a square of its middle; what lies beside that is not seen."
-        if run.plan.framing == "crop"
-        else "- A photo is looked at whole, with grey bars.",
-    ]
-    if report.get("unknown"):
-        said.append(
-            f'- Of photos of its classes it keeps {run.keep():.0%} and calls the strangest others "none of these"; '
-            "strangers that look like its classes pass."
-        )
-    return ["\n".join(said)]

@@ -98,6 +98,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     export = command("export", run_commands.export, "Write a run's model to a folder or zip that needs no tlapp.")
     export.add_argument("name", metavar="RUN", help=run_help)
     export.add_argument("--to", metavar="DIR|ZIP", required=True, help="an empty or new folder, or a new .zip")
+    export.add_argument("--web", action="store_true", help="with index.html, which answers in a browser, offline")
     _json_option(export)
     opened = command("import", run_commands.import_run, "Open a bundle or a run of another machine as a run of here.")
     opened.add_argument("path", metavar="PATH", help="a bundle (folder or zip), or the folder of a run")

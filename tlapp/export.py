@@ -1,7 +1,8 @@
 """A finished run → a bundle: a folder or zip that needs nothing of this machine, proven before it is handed out.
 
 The proof runs the bundle's own `predict.py` in a process of its own on validation photos, and compares its answers with
-the app's. Knows the bundle's files; the graph is `graph`'s, the words of the card are `card`'s.
+the app's. Knows the bundle's files; the graph is `graph`'s, the words of the card are `card`'s, and the page for
+browsers is `webpage`'s.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tlapp import card, dataset, events, figures, graph, history, images, predict, schema, workspace
+from tlapp import card, dataset, events, figures, graph, history, images, predict, schema, webpage, workspace
 from tlapp.dataset import Dataset
 from tlapp.errors import DataError, RunError, printable
 from tlapp.predict import Predictor
@@ -65,11 +66,13 @@ class Exported:
         }  # fmt: skip
 
 
-def export(run: Run, to: str | Path, tell: Tell = lambda step: None) -> Exported:
+def export(run: Run, to: str | Path, tell: Tell = lambda step: None, web: bool = False) -> Exported:
     """Write the run's bundle to `to`: a folder, which must not exist or be empty, or a new file named `….zip`.
 
-    `tell` is told each step. Raises RunError: the run has no model, its photos are gone, or what the bundle answers
-    is not what the app answers; DataError: there is something at `to` already, or it cannot be written.
+    `tell` is told each step. `web`: with a page that answers in a browser, `index.html`.
+
+    Raises RunError: the run has no model, its photos are gone, or what the bundle answers is not what the app answers;
+    DataError: there is something at `to` already, or it cannot be written.
     """
     path = workspace.expand(to).absolute()
     _refuse_what_is_there(path)
@@ -82,8 +85,11 @@ def export(run: Run, to: str | Path, tell: Tell = lambda step: None) -> Exported
         proof = _prove(folder, predictor, _to_compare(run, photos))
         tell("writing the card")
         figures.confusion(np.array(run.report()["confusion"]), run.classes, folder / "confusion.png")
-        text = card.of(run, proof.max_difference, proof.compared, proof.same_class, graph.OPSET)
+        text = card.of(run, proof.max_difference, proof.compared, proof.same_class, graph.OPSET, web)
         (folder / "MODEL_CARD.md").write_text(text, encoding="utf-8")
+        if web:
+            tell("writing the page for browsers")
+            (folder / "index.html").write_bytes(webpage.page((folder / "model.onnx").read_bytes(), _about(run, folder)))
         files = tuple(sorted(file.name for file in folder.iterdir()))
         try:
             _move(folder, path, files)
@@ -143,6 +149,15 @@ def _write_model(run: Run, predictor: Predictor, folder: Path) -> None:
     ours = resources.files("tlapp")
     (folder / "predict.py").write_text((ours / "bundle" / "predict.py").read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "pictures.py").write_text(_pictures(), encoding="utf-8")
+
+
+def _about(run: Run, folder: Path) -> webpage.About:
+    """What the page for browsers says of the run."""
+    made = str(run.header().get("created", ""))[:10]
+    return webpage.About(
+        history.about(run).name, run.classes, json.loads((folder / "preprocess.json").read_text()), run.keep(),
+        card.worth(run.report()), f"{card.how(run)}. With tlapp on {made}: run {run.id}.", card.limits(run),
+    )  # fmt: skip
 
 
 def _pictures() -> str:

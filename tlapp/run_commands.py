@@ -98,13 +98,15 @@ def export(options: argparse.Namespace) -> int:
     run = _find(options.name)
     from tlapp import export
 
-    made = export.export(run, Path(options.to), terminal.say)
+    made = export.export(run, Path(options.to), terminal.say, options.web)
     if options.json:
         print(json.dumps(made.to_dict()))
         return 0
     print(
         f"Run {run.id} is in {printable(str(made.path))}, {len(made.files)} files: `predict.py` answers without tlapp."
     )
+    if options.web:
+        print("Open `index.html` with a browser: it answers without a network.")
     photos = f"{made.photos_compared:,} validation photos"
     print(f"On {photos} its probabilities differ from the app's by {made.max_difference:.1g} at most.")
     return 0
