@@ -15,7 +15,7 @@ ORDER = [
     "settings", "plan", "seeding", "augment|backbones", "speed", "features", "lbfgs", "calibration", "heads",
     "crossval", "sampling", "pool", "unknown", "forecast", "audit", "optimizers", "train", "recipe", "told",
     "estimate", "tune", "runs", "history", "compare", "figures", "predict", "explain", "scoring", "fetching",
-    "sitting", "jobs", "graph", "card", "export",
+    "sitting", "jobs", "graph", "quantize", "agreement", "card", "export",
     "ui.pieces", "ui.frame", "ui.scale", "ui.curve", "ui.guard", "ui.serve", "ui.drop", "ui.shelf", "ui.form",
     "ui.costs", "ui.views", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings", "ui.audit",
     "ui.matrix", "ui.why", "ui.sure", "ui.recall", "ui.overlay", "ui.versus", "ui.history", "ui.answers", "ui.sheets",
@@ -26,7 +26,7 @@ RANK = {name: i for i, names in enumerate(ORDER) for name in names.split("|")}
 WITH_TORCH = {
     "seeding", "augment", "backbones", "speed", "features", "lbfgs", "heads", "crossval", "sampling", "pool",
     "unknown", "forecast", "audit", "optimizers", "train", "recipe", "told", "estimate", "tune", "predict", "explain",
-    "scoring", "sitting", "graph", "export",
+    "scoring", "sitting", "graph", "quantize", "export",
 }  # fmt: skip
 HEAVY = {"torch", "torchvision", "timm", "safetensors", "sklearn"}
 TREES = {

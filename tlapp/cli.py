@@ -90,6 +90,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     export = command("export", run_commands.export, "Write a run's model to a folder or zip that needs no tlapp.")
     export.add_argument("name", metavar="RUN", help=run_help)
     export.add_argument("--to", metavar="DIR|ZIP", required=True, help="an empty or new folder, or a new .zip")
+    export.add_argument("--int8", action="store_true", help="also as INT8: smaller, and judged on the test photos")
     _json_option(export)
 
     listing = command("runs", run_commands.list_runs, "List the runs; name, annotate, remove or compare them.")

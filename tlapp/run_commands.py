@@ -97,7 +97,7 @@ def export(options: argparse.Namespace) -> int:
     run = _find(options.name)
     from tlapp import export
 
-    made = export.export(run, Path(options.to), terminal.say)
+    made = export.export(run, Path(options.to), terminal.say, int8=options.int8)
     if options.json:
         print(json.dumps(made.to_dict()))
         return 0
@@ -106,6 +106,8 @@ def export(options: argparse.Namespace) -> int:
     )
     photos = f"{made.photos_compared:,} validation photos"
     print(f"On {photos} its probabilities differ from the app's by {made.max_difference:.1g} at most.")
+    for line in made.int8.in_words() if made.int8 else ():
+        print(line)
     return 0
 
 
