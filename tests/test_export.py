@@ -1,6 +1,7 @@
 """A model that leaves the app: what is in the bundle, that it answers as the app does, and when it is not written."""
 
 import ast
+import inspect
 import json
 import os
 import subprocess
@@ -329,6 +330,32 @@ def test_the_command_and_the_card_say_what_int8_is_worth(made, trained, small_pi
     assert f"| INT8 | {worth} | {found.size / 1e6:.1f} MB | {found.time_ratio:.2f} |" in text
     assert found.verdict() in text
     assert "INT8" not in card.of(trained.run, 0.0, 4, 4, 20)
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "precise"),
+    [
+        ("x86_64", "fpu avx512_vnni", False),
+        ("x86_64", "fpu avx2", True),
+        ("AMD64", None, True),
+        ("aarch64", "asimd", False),
+    ],
+)
+def test_int8_is_summed_so_that_it_cannot_overflow_unless_the_processor_rules_that_out(
+    machine, flags, precise, monkeypatch
+):
+    def cpuinfo(path, **_):
+        if flags is None:
+            raise FileNotFoundError(path)
+        return flags
+
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("pathlib.Path.read_text", cpuinfo)
+    assert quantize.may_overflow() is precise
+
+
+def test_the_bundles_program_knows_the_processor_as_the_app_does(made):
+    assert inspect.getsource(quantize.may_overflow) in (made.path / "predict.py").read_text()
 
 
 def judged(**changes):
