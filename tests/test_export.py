@@ -1,6 +1,7 @@
 """A model that leaves the app: what is in the bundle, that it answers as the app does, and when it is not written."""
 
 import ast
+import inspect
 import json
 import os
 import subprocess
@@ -11,10 +12,24 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import COLOURS, photo, shrink_pictures
+from conftest import COLOURS, photo, seal, shrink_pictures
 from PIL import Image
 
-from tlapp import backbones, card, catalog, cli, export, graph, images, predict, runs
+from tlapp import (
+    agreement,
+    backbones,
+    card,
+    catalog,
+    cli,
+    dataset,
+    evaluate,
+    export,
+    graph,
+    images,
+    predict,
+    quantize,
+    runs,
+)
 from tlapp.augment import Views
 from tlapp.errors import DataError, RunError
 from tlapp.plan import AUGMENTATIONS
@@ -29,12 +44,12 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def made(trained, tmp_path_factory):
-    """A bundle that many tests read, and what was said of it; none may change it."""
+    """A bundle with both models that many tests read, and what was said of it; none may change it."""
     path = tmp_path_factory.mktemp("bundle") / "reds and blues"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TLAPP_HOME", str(trained.home))
         shrink_pictures(patch)
-        return export.export(trained.run, path)
+        return export.export(trained.run, path, int8=True)
 
 
 def ask(bundle, *files, flags=("--json",)):
@@ -94,7 +109,7 @@ def test_what_the_command_prints_is_what_was_measured(made, trained, small_pictu
 
 
 def test_the_bundle_is_whole_and_names_no_place_of_this_machine(made, trained):
-    assert {file.name for file in made.path.iterdir()} == set(made.files) == FILES
+    assert {file.name for file in made.path.iterdir()} == set(made.files) == FILES | {export.INT8}
     for file in made.path.iterdir():
         assert str(trained.folder.parent).encode() not in file.read_bytes(), file.name
     for name in ("predict.py", "pictures.py"):
@@ -196,3 +211,177 @@ def test_a_run_without_a_model_cannot_be_exported(home, tmp_path):
     lock.release()
     with pytest.raises(RunError, match="has no model yet"):
         export.export(run, tmp_path / "bundle")
+
+
+def labels_of(bundle, model, run, data):
+    """What a model of the bundle calls each test photo, and how strange it is, asked through onnxruntime alone."""
+    session = onnxruntime.InferenceSession(bundle / model)
+    view = json.loads((bundle / "preprocess.json").read_text())
+    test = run.plan.split(data).test
+    photos = [images.centre(data.pixels(int(i)), view["resize"], view["side"], view["interpolation"]) for i in test]
+    shares, strange = session.run(None, {"pixels": np.stack(photos)})
+    return shares.argmax(1), strange > run.keep(), data.labels[test]
+
+
+def test_what_is_said_of_int8_is_found_again_on_the_test_photos(made, trained, small_pictures):
+    whole, whole_unknown, truth = labels_of(made.path, "model.onnx", trained.run, trained.data)
+    rounded, rounded_unknown, _ = labels_of(made.path, export.INT8, trained.run, trained.data)
+    said = made.to_dict()["int8"]
+    assert said["n"] == len(truth) == 8
+    assert said["agreement"] == (rounded == whole).mean()
+    assert said["agreement_interval"] == list(evaluate.interval((rounded == whole).mean(), 8))
+    assert {key: said[key] for key in ("accuracy", "n", "interval", "method")} == evaluate.stated(
+        (rounded == truth).mean(), 8
+    )
+    assert said["float"] == evaluate.stated((whole == truth).mean(), 8)
+    assert said["float_accuracy"] == trained.run.report()["accuracy"]
+    assert said["fixed"] == ((rounded == truth) & (whole != truth)).sum()
+    assert said["broken"] == ((rounded != truth) & (whole == truth)).sum()
+    assert said["unknown_changed"] == (rounded_unknown != whole_unknown).sum()
+    sizes = [(made.path / name).stat().st_size for name in (said["path"], "model.onnx")]
+    assert [said["size"], said["float_size"]] == sizes
+    assert 0 < said["time_ratio"] < 100
+
+
+def test_the_convolutions_are_in_int8_and_the_head_and_the_strangers_are_not(made):
+    model = onnx.load(made.path / export.INT8)
+    nodes, values = list(model.graph.node), {one.name: one for one in model.graph.initializer}
+    maker = {name: node for node in nodes for name in node.output}
+    convolutions = [node for node in nodes if node.op_type == "Conv"]
+    assert len(convolutions) == sum(node.op_type == "Conv" for node in onnx.load(made.path / "model.onnx").graph.node)
+    for node in convolutions:
+        weight = maker[node.input[1]]
+        assert weight.op_type == maker[node.input[0]].op_type == "DequantizeLinear"
+        kept, scales = (values[name] for name in weight.input[:2])
+        assert kept.data_type == onnx.TensorProto.INT8
+        assert len(onnx.numpy_helper.to_array(scales)) == kept.dims[0]  # a scale for each channel
+    assert (made.path / export.INT8).stat().st_size < 0.5 * (made.path / "model.onnx").stat().st_size
+    for node in nodes:
+        if node.op_type in ("Gemm", "MatMul", "Softmax", "TopK", "ReduceLogSumExp", "Sub", "Div"):
+            assert "DequantizeLinear" not in {maker[name].op_type for name in node.input if name in maker}, node.name
+    float_one = onnx.load(made.path / "model.onnx")
+    assert [(one.domain, one.version) for one in model.opset_import] == [("", graph.OPSET)]
+    assert list(model.metadata_props) == list(float_one.metadata_props)
+
+
+def test_the_ranges_of_int8_come_from_training_photos_of_every_class(
+    made, trained, small_pictures, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TLAPP_HOME", str(trained.home))
+    sealed = seal(trained.data, trained.run.plan)
+    train = trained.run.plan.split(sealed).train
+    shown = []
+
+    class EnoughError(Exception):
+        pass
+
+    def watched(model, pixels):
+        shown.append(pixels)
+        raise EnoughError
+
+    monkeypatch.setattr(graph, "to_onnx", lambda *_: (made.path / "model.onnx").read_bytes())
+    monkeypatch.setattr(dataset, "load", lambda folder: sealed)
+    monkeypatch.setattr(quantize, "to_int8", watched)
+    with pytest.raises(EnoughError):
+        export.export(trained.run, tmp_path / "bundle", int8=True)
+    entry = catalog.get(trained.run.plan.backbone)
+    views = {
+        images.centre(sealed.pixels(int(i)), entry.resize, entry.crop, entry.interpolation).tobytes(): sealed.labels[i]
+        for i in train
+    }
+    assert {views[photo.tobytes()] for photo in shown[0]} == set(range(len(trained.run.classes)))
+
+
+def test_some_photos_are_spread_over_the_classes_and_within_each():
+    labels = np.array([0] * 50 + [1] * 3 + [2] * 50)
+    found = quantize.spread(np.arange(103) + 1000, labels, 30)
+    assert found.tolist() == sorted(set(found.tolist()))
+    assert np.bincount(labels[found - 1000]).tolist() == [10, 3, 10]
+    assert {1000, 1049, 1053, 1102} <= set(found.tolist())
+    assert len(quantize.spread(np.arange(103), labels, 2)) == 3
+
+
+def test_the_bundles_program_answers_with_int8_when_asked(made, trained, tmp_path):
+    file = photo(tmp_path / "one.png", COLOURS["reds"], 77)
+    answers = [json.loads(ask(made.path, file, flags=flags)[1])[0] for flags in (("--json",), ("--json", "--int8"))]
+    assert answers[0]["probabilities"] != answers[1]["probabilities"]
+    assert answers[1]["probabilities"] == pytest.approx(answers[0]["probabilities"], abs=0.2)
+    (tmp_path / "bundle").mkdir()
+    for name in FILES:
+        (tmp_path / "bundle" / name).write_bytes((made.path / name).read_bytes())
+    code, _, complaints = ask(tmp_path / "bundle", file, flags=("--int8",))
+    assert code == 2
+    assert "there is no model.int8.onnx in this folder" in complaints
+    assert "Traceback" not in complaints
+
+
+def test_the_command_and_the_card_say_what_int8_is_worth(made, trained, small_pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TLAPP_HOME", str(trained.home))
+    monkeypatch.setattr(graph, "to_onnx", lambda *_: (made.path / "model.onnx").read_bytes())
+    assert cli.main(["export", trained.run.id, "--to", str(tmp_path / "bundle"), "--int8"]) == 0
+    printed = capsys.readouterr().out
+    found = made.int8
+    worth = evaluate.in_words(found.right / 8, 8, "test photos", " to ")
+    whole = evaluate.in_words(found.float_right / 8, 8, "test photos", " to ")
+    assert f"Accuracy of INT8 {worth}; of the float model {whole}." in printed
+    assert f"INT8 gives {evaluate.counted(found.same, 8)} of 8 test photos the same class as the app." in printed
+    assert found.verdict() in printed
+    text = (made.path / "MODEL_CARD.md").read_text()
+    assert f"| INT8 | {worth} | {found.size / 1e6:.1f} MB | {found.time_ratio:.2f} |" in text
+    assert found.verdict() in text
+    assert "INT8" not in card.of(trained.run, 0.0, 4, 4, 20)
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "precise"),
+    [
+        ("x86_64", "fpu avx512_vnni", False),
+        ("x86_64", "fpu avx2", True),
+        ("AMD64", None, True),
+        ("aarch64", "asimd", False),
+    ],
+)
+def test_int8_is_summed_so_that_it_cannot_overflow_unless_the_processor_rules_that_out(
+    machine, flags, precise, monkeypatch
+):
+    def cpuinfo(path, **_):
+        if flags is None:
+            raise FileNotFoundError(path)
+        return flags
+
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("pathlib.Path.read_text", cpuinfo)
+    assert quantize.may_overflow() is precise
+
+
+def test_the_bundles_program_knows_the_processor_as_the_app_does(made):
+    assert inspect.getsource(quantize.may_overflow) in (made.path / "predict.py").read_text()
+
+
+def judged(**changes):
+    truth, whole = ["a"] * 100, [("a", False)] * 90 + [("b", False)] * 10
+    rounded = [("b", False)] * changes["broken"] + whole[changes["broken"] :]
+    rounded[100 - changes.get("fixed", 0) :] = [("a", True)] * changes.get("fixed", 0)
+    return agreement.count(truth, whole, rounded, size=1, float_size=2, time_ratio=0.5, n_calibration=3)
+
+
+@pytest.mark.parametrize(
+    ("broken", "fixed", "verdict"),
+    [
+        (0, 0, "costs no accuracy on these photos: every one"),
+        (2, 3, "INT8 costs no accuracy on these photos: it alone is right about 3, the float model alone about 2."),
+        (4, 1, "which may be chance. Where accuracy counts, use the float model."),
+        (9, 1, "INT8 costs accuracy: it alone is right about 1, the float model alone about 9, which is hardly"),
+    ],
+)  # fmt: skip
+def test_it_is_said_plainly_when_int8_costs_accuracy(broken, fixed, verdict):
+    found = judged(broken=broken, fixed=fixed)
+    assert verdict in found.verdict()
+    assert (found.right, found.float_right, found.same) == (90 - broken + fixed, 90, 100 - broken - fixed)
+    assert found.unknown_changed == fixed
+
+
+def test_the_sign_test_is_mcnemars_exact_one():
+    assert evaluate.sign_test(0, 0) == 1
+    assert evaluate.sign_test(3, 3) == 1
+    assert evaluate.sign_test(9, 1) == evaluate.sign_test(1, 9) == pytest.approx(0.021484375)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tlapp import catalog, evaluate, history
+from tlapp.agreement import Agreement, megabytes
 from tlapp.errors import printable
 from tlapp.runs import Run
 
@@ -22,13 +23,17 @@ _WEB = (
 _MARKUP = re.compile(r"([\\`*_\[\]<>#!|&~$])")
 
 
-def of(run: Run, max_difference: float, compared: int, same_class: int, opset: int, web: bool = False) -> str:
+def of(
+    run: Run, max_difference: float, compared: int, same_class: int, opset: int, *, web: bool = False,
+    int8: Agreement | None = None,
+) -> str:  # fmt: skip
     """The card's text.
 
     Args:
         max_difference: between probabilities of the bundle and of the app, on `compared` validation photos.
         same_class: on how many of these both name the same class.
         web: whether the bundle has a page for browsers.
+        int8: how the INT8 model does, if there is one.
     """
     report, header, plan = run.report(), run.header(), run.plan
     entry, about, n = catalog.get(plan.backbone), history.about(run), report["n_test"]
@@ -64,6 +69,7 @@ def of(run: Run, max_difference: float, compared: int, same_class: int, opset: i
         f"`model.onnx` is of opset {opset}; its batch may be of any size. Input `pixels`: uint8 (batch, "
         f"{entry.crop}, {entry.crop}, 3), RGB, prepared as `preprocess.json` says; normalising and the temperature are "
         "in the model. Outputs: `probabilities` (batch, classes) and `strangeness` (batch).",
+        *_int8(int8),
         "## Limits",
         "\n".join(f"- {limit}" for limit in limits(run)),
         "## Licence",
@@ -133,6 +139,27 @@ def _calibration(report: dict[str, Any]) -> list[str]:
         f"{100 * found['ece']:.1f} percentage points; before a temperature of {found['temperature']:.2f} was fitted on "
         f"held-out photos, {100 * found['ece_before']:.1f}."
     ]
+
+
+def _int8(found: Agreement | None) -> list[str]:
+    if not found:
+        return []
+    worth, whole = (
+        evaluate.in_words(right / found.n, found.n, "test photos", " to ") for right in (found.right, found.float_right)
+    )
+    return [
+        "## INT8, judged on the test photos",
+        f"`model.int8.onnx` is the same model with its convolutions in INT8 (`python predict.py PHOTO --int8`). "
+        f"{evaluate.counted(found.same, found.n)} of {found.n:,} test photos get the same class from both. "
+        f"{found.verdict()} {found.strangers()}".rstrip(),
+        _table(
+            ("Model", "Accuracy", "Size", "Time a photo"),
+            [("float, as in the app", whole, megabytes(found.float_size), "1"),
+             ("INT8", worth, megabytes(found.size), f"{found.time_ratio:.2f}")],
+        ),
+        f"The times are those of the machine that made it, relative to the float model. The ranges of INT8 were taken "
+        f"from {found.n_calibration:,} training photos; what tells strangers, and the head, are not in INT8.",
+    ]  # fmt: skip
 
 
 def _settings(values: dict[str, Any]) -> list[tuple[str, str]]:

@@ -99,6 +99,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     export.add_argument("name", metavar="RUN", help=run_help)
     export.add_argument("--to", metavar="DIR|ZIP", required=True, help="an empty or new folder, or a new .zip")
     export.add_argument("--web", action="store_true", help="with index.html, which answers in a browser, offline")
+    export.add_argument("--int8", action="store_true", help="also as INT8: smaller, and judged on the test photos")
     _json_option(export)
     opened = command("import", run_commands.import_run, "Open a bundle or a run of another machine as a run of here.")
     opened.add_argument("path", metavar="PATH", help="a bundle (folder or zip), or the folder of a run")

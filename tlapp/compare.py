@@ -10,7 +10,6 @@ import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +73,9 @@ class Comparison:
 
     def _chance(self) -> str:
         """What a two-sided sign test says of the photos that changed (McNemar's exact test)."""
-        n, less = len(self.fixed) + len(self.broken), min(len(self.fixed), len(self.broken))
-        if n == 0:
+        if not self.fixed and not self.broken:
             return ""
-        share = 2 * sum(comb(n, k) for k in range(less + 1)) / 2**n
-        if share <= 0.05:
+        if evaluate.sign_test(len(self.fixed), len(self.broken)) <= evaluate.HARDLY_CHANCE:
             return "So clear a difference is hardly chance."
         return "So small a difference may well be chance."
 

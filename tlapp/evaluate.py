@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import comb
 from typing import Any
 
 import numpy as np
 
 METHOD = "95 %, Wilson"
 WORTH = 0.7
+HARDLY_CHANCE = 0.05
+"""What `sign_test` gives at most where a difference is hardly chance."""
 CROSS_VALIDATED = "95 %, Wilson, of cross-validation repeated 5 times and the test photos, counted at 0.7"
 
 
@@ -104,6 +107,16 @@ def cross_validated(held_out: float, n_held_out: int, n_right: int, n_test: int)
     n = n_held_out + n_test
     accuracy = (held_out * n_held_out + n_right) / n
     return {"accuracy": accuracy, "n": n, "interval": list(interval(accuracy, WORTH * n)), "method": CROSS_VALIDATED}
+
+
+def sign_test(one: int, other: int) -> float:
+    """How likely so one-sided a difference would be if neither were better: McNemar's exact test, two-sided, 0 to 1.
+
+    Args:
+        one, other: photos that only the one, and only the other, is right about.
+    """
+    n, less = one + other, min(one, other)
+    return min(1.0, 2 * sum(comb(n, k) for k in range(less + 1)) / 2**n)
 
 
 def percent(share: float) -> str:

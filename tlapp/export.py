@@ -22,7 +22,22 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tlapp import card, dataset, events, figures, graph, history, images, predict, schema, webpage, workspace
+from tlapp import (
+    agreement,
+    card,
+    dataset,
+    events,
+    figures,
+    graph,
+    history,
+    images,
+    predict,
+    quantize,
+    schema,
+    webpage,
+    workspace,
+)
+from tlapp.agreement import Agreement
 from tlapp.dataset import Dataset
 from tlapp.errors import DataError, RunError, printable
 from tlapp.predict import Predictor
@@ -31,6 +46,9 @@ from tlapp.runs import Run
 TOLERANCE = 1e-3
 """The largest difference between two probabilities of a photo with which a bundle is handed out."""
 MOST_COMPARED = 64
+CALIBRATION = 100
+"""Training photos that the ranges of INT8 are taken from, shared among the classes, at least one of each."""
+INT8 = "model.int8.onnx"
 _PROOF_SECONDS = 600
 _NEEDS = ("onnxruntime", "pillow", "numpy")
 _PICTURE_ERROR = '''class PictureError(Exception):
@@ -50,6 +68,7 @@ class Exported:
         max_difference: the largest between a probability of its own and the app's, over all classes and photos.
         photos_compared: validation photos that this was found on.
         same_class: on how many of them both name the same class.
+        int8: how the INT8 model does on the test photos; None if it was not asked for.
     """
 
     path: Path
@@ -57,22 +76,28 @@ class Exported:
     max_difference: float
     photos_compared: int
     same_class: int
+    int8: Agreement | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
         return {
             "path": str(self.path), "files": list(self.files), "max_difference": self.max_difference,
             "photos_compared": self.photos_compared, "same_class": self.same_class,
+            **({"int8": {"path": INT8, **self.int8.to_dict()}} if self.int8 else {}),
         }  # fmt: skip
 
 
-def export(run: Run, to: str | Path, tell: Tell = lambda step: None, web: bool = False) -> Exported:
+def export(
+    run: Run, to: str | Path, tell: Tell = lambda step: None, *, web: bool = False, int8: bool = False
+) -> Exported:
     """Write the run's bundle to `to`: a folder, which must not exist or be empty, or a new file named `….zip`.
 
-    `tell` is told each step. `web`: with a page that answers in a browser, `index.html`.
+    `tell` is told each step. `web`: with a page that answers in a browser, `index.html`. `int8`: with the model in INT8
+    too, judged on the test photos.
 
-    Raises RunError: the run has no model, its photos are gone, or what the bundle answers is not what the app answers;
-    DataError: there is something at `to` already, or it cannot be written.
+    Raises:
+        RunError: the run has no model, its photos are gone, or what the bundle answers is not what the app answers.
+        DataError: there is something at `to` already, or it cannot be written.
     """
     path = workspace.expand(to).absolute()
     _refuse_what_is_there(path)
@@ -83,9 +108,11 @@ def export(run: Run, to: str | Path, tell: Tell = lambda step: None, web: bool =
         _write_model(run, predictor, folder)
         tell("comparing its answers with the app's")
         proof = _prove(folder, predictor, _to_compare(run, photos))
+        judged = _add_int8(run, predictor, photos, folder, tell) if int8 else None
         tell("writing the card")
         figures.confusion(np.array(run.report()["confusion"]), run.classes, folder / "confusion.png")
-        text = card.of(run, proof.max_difference, proof.compared, proof.same_class, graph.OPSET, web)
+        facts = proof.max_difference, proof.compared, proof.same_class, graph.OPSET
+        text = card.of(run, *facts, web=web, int8=judged)
         (folder / "MODEL_CARD.md").write_text(text, encoding="utf-8")
         if web:
             tell("writing the page for browsers")
@@ -97,7 +124,7 @@ def export(run: Run, to: str | Path, tell: Tell = lambda step: None, web: bool =
             raise DataError(
                 f"{printable(str(path))} cannot be written ({error.strerror}). Choose another place."
             ) from None
-    return Exported(path, files, proof.max_difference, proof.compared, proof.same_class)
+    return Exported(path, files, proof.max_difference, proof.compared, proof.same_class, judged)
 
 
 def _refuse_what_is_there(path: Path) -> None:
@@ -187,11 +214,7 @@ class Proof:
 def _prove(folder: Path, predictor: Predictor, photos: list[np.ndarray]) -> Proof:
     """Run the bundle on the photos in another process. Raises RunError if it answers otherwise than the app."""
     ours = [predictor.answer("", row) for row in predictor.probabilities(photos)]
-    with workspace.own_folder(folder.parent, "photos-") as place:
-        files = [place / f"{number}.png" for number in range(len(photos))]
-        for file, photo in zip(files, photos, strict=True):
-            Image.fromarray(photo).save(file, compress_level=1)
-        theirs = _answers_of(folder, files)
+    theirs = _answers_to(folder, photos)
     differences = [
         abs(answer["probabilities"][name] - share)
         for own, answer in zip(ours, theirs, strict=True)
@@ -209,9 +232,41 @@ def _prove(folder: Path, predictor: Predictor, photos: list[np.ndarray]) -> Proo
     return found
 
 
-def _answers_of(folder: Path, files: list[Path]) -> list[dict[str, Any]]:
+def _add_int8(run: Run, predictor: Predictor, photos: Dataset, folder: Path, tell: Tell) -> Agreement:
+    """Write the model in INT8 beside the other, its ranges taken from training photos, and judge it on test photos."""
+    tell("writing the model in INT8")
+    split = run.plan.split(photos)
+    some = quantize.spread(split.train, photos.labels[split.train], CALIBRATION)
+    pixels = np.stack([predictor.views.plain(photos.pixels(int(i))).permute(1, 2, 0).numpy() for i in some])
+    model = (folder / "model.onnx").read_bytes()
+    rounded = quantize.to_int8(model, pixels)
+    (folder / INT8).write_bytes(rounded)
+    tell("judging it on the test photos")
+    ours: list[agreement.Answer] = []
+    theirs: list[agreement.Answer] = []
+    for first in range(0, len(split.test), MOST_COMPARED):
+        shown = [photos.pixels(int(i)) for i in split.test[first : first + MOST_COMPARED]]
+        ours += [(own.label, own.unknown) for own in predictor.predict_all([("", photo) for photo in shown])]
+        theirs += [(answer["label"], answer["unknown"]) for answer in _answers_to(folder, shown, "--int8")]
+    return agreement.count(
+        [run.classes[label] for label in photos.labels[split.test]], ours, theirs,
+        size=len(rounded), float_size=len(model), n_calibration=len(some),
+        time_ratio=quantize.time_ratio(model, rounded, pixels),
+    )  # fmt: skip
+
+
+def _answers_to(folder: Path, photos: list[np.ndarray], *flags: str) -> list[dict[str, Any]]:
+    """What the bundle's own program prints for these photos, which lie in a folder for so long."""
+    with workspace.own_folder(folder.parent, "photos-") as place:
+        files = [place / f"{number}.png" for number in range(len(photos))]
+        for file, photo in zip(files, photos, strict=True):
+            Image.fromarray(photo).save(file, compress_level=1)
+        return _answers_of(folder, files, flags)
+
+
+def _answers_of(folder: Path, files: list[Path], flags: Sequence[str]) -> list[dict[str, Any]]:
     """What the bundle's own program prints for these files."""
-    command = [sys.executable, "-B", str(folder / "predict.py"), "--json", *map(str, files)]
+    command = [sys.executable, "-B", str(folder / "predict.py"), "--json", *flags, *map(str, files)]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     try:
         done = subprocess.run(

@@ -98,7 +98,7 @@ def export(options: argparse.Namespace) -> int:
     run = _find(options.name)
     from tlapp import export
 
-    made = export.export(run, Path(options.to), terminal.say, options.web)
+    made = export.export(run, Path(options.to), terminal.say, web=options.web, int8=options.int8)
     if options.json:
         print(json.dumps(made.to_dict()))
         return 0
@@ -109,6 +109,8 @@ def export(options: argparse.Namespace) -> int:
         print("Open `index.html` with a browser: it answers without a network.")
     photos = f"{made.photos_compared:,} validation photos"
     print(f"On {photos} its probabilities differ from the app's by {made.max_difference:.1g} at most.")
+    for line in made.int8.in_words() if made.int8 else ():
+        print(line)
     return 0
 
 
