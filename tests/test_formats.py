@@ -193,7 +193,7 @@ def commands(root, trained):
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()):
         assert cli.main(["predict", run, str(answered), str(photos / "train/reds/broken.png"), "--json"]) == 1
     shell.keep("predict", out.getvalue())
-    shell("export", run, "--to", root / "bundle")
+    shell("export", run, "--to", root / "bundle", "--int8")
     shell("import", root / "bundle")
     shell("runs name", run, "a name")
     shell("runs note", run, "a note")

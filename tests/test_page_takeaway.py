@@ -8,7 +8,8 @@ import pytest
 from conftest import until
 from sites import choose, tab
 
-from tlapp import export, graph, runs
+from tlapp import export, graph, runs, webpage
+from tlapp.agreement import Agreement
 from tlapp.errors import RunError
 
 
@@ -17,6 +18,8 @@ def quick_export(monkeypatch):
     """Without the minutes of making the graph and of the proof, which tests/test_export.py has."""
     monkeypatch.setattr(graph, "to_onnx", lambda *_: b"a graph")
     monkeypatch.setattr(export, "_prove", lambda *_: export.Proof(5e-7, 4, 4))
+    monkeypatch.setattr(export, "_add_int8", lambda *_: Agreement(8, 8, 7, 7, 0, 0, 0, 6_000_000, 16_000_000, 0.6, 4))
+    monkeypatch.setattr(webpage, "page", lambda *_: b"<html>")
 
 
 def test_a_model_is_exported_saved_and_opened_again_where_the_run_is_gone(
@@ -25,14 +28,17 @@ def test_a_model_is_exported_saved_and_opened_again_where_the_run_is_gone(
     score = own_run.report()["accuracy"]
     tab(site, "3 Results")
     site.locator(".tl-score").wait_for()
+    for box in site.locator("#export-more input").all():
+        box.click()
     site.locator("#export").click()
+    site.locator("#exported", has_text="INT8 costs no accuracy on these photos").wait_for()
     site.locator("#exported", has_text="Run by itself on 4 validation photos, it calls all of them what").wait_for()
     with site.expect_download() as download:
         site.locator("#save-bundle").click()
     path = tmp_path / download.value.suggested_filename
     download.value.save_as(path)
     assert path.name == f"{own_run.id}.zip"
-    assert f"{own_run.id}/model.onnx" in zipfile.ZipFile(path).namelist()
+    assert {f"{own_run.id}/{name}" for name in ("model.onnx", "index.html")} <= set(zipfile.ZipFile(path).namelist())
     shutil.rmtree(own_run.path)
     site.reload()
     tab(site, "3 Results")

@@ -25,6 +25,10 @@ WORDS = (
     "A zip that answers photos on any machine without this app: the model as ONNX, a small program, a model card. "
     "Before you get it, it is run on validation photos and must answer as here."
 )
+MORE = [
+    ("A web page that answers without a network", "web"),
+    ("The model in INT8: smaller, judged on the test photos", "int8"),
+]
 _exporting = Waiting("The export was cancelled; nothing was written.")
 
 
@@ -47,6 +51,7 @@ def build(pick: gr.Dropdown) -> Panel:
     """Lay the panel out, hidden, and wire it to the run `pick`."""
     with gr.Column(visible=False, elem_id="take") as box:
         gr.HTML(f'<h3>Take the model along</h3><p class="tl-hint">{WORDS}</p>')
+        more = gr.CheckboxGroup(MORE, label="Put in too", elem_id="export-more")
         with gr.Row():
             go = gr.Button("Export the model", size="sm", scale=0, min_width=160, elem_id="export")
             cancel = gr.Button("Cancel", size="sm", visible=False, scale=0, min_width=90, elem_id="cancel-export")
@@ -57,16 +62,16 @@ def build(pick: gr.Dropdown) -> Panel:
         said = gr.HTML(elem_id="exported")
     panel = Panel(box, go, cancel, said, save)
 
-    def export(name: str | None, request: gr.Request) -> Iterator[list[Any]]:
+    def export(name: str | None, wanted: list[str], request: gr.Request) -> Iterator[list[Any]]:
         run = shelf.run(name)
         if run is None:
             yield [pieces.notice("error", "That run is gone. Choose another one."), gr.skip(), gr.skip(), _no_file()]
             return
-        for told in _exporting.follow(request, lambda report: _export(run, report), _so_far):
+        for told in _exporting.follow(request, lambda report: _export(run, wanted, report), _so_far):
             words, file = (_proof(told.answer), _file(told.answer)) if told.answer else (told.words, _no_file())
             yield [words, gr.Button(visible=not told.over), gr.Button(interactive=told.over), file]
 
-    go.click(export, pick, [said, cancel, go, save], show_progress="hidden")
+    go.click(export, [pick, more], [said, cancel, go, save], show_progress="hidden")
     cancel.click(_exporting.cancel, None, None, queue=False)
     return panel
 
@@ -76,13 +81,17 @@ def show(run: Run | None) -> list[Any]:
     return [gr.Column(visible=run is not None), "", _no_file()]
 
 
-def _export(run: Run, report: Report) -> Exported:
+def _export(run: Run, wanted: list[str], report: Report) -> Exported:
     from tlapp import export
 
     folder = uploads_folder() / "downloads" / secrets.token_hex(8)
     folder.mkdir(parents=True)
     report(0, 0, "Starting")
-    return export.export(run, folder / f"{run.id}.zip", lambda step: report(0, 0, step[:1].upper() + step[1:]))
+
+    def tell(step: str) -> None:
+        report(0, 0, step[:1].upper() + step[1:])
+
+    return export.export(run, folder / f"{run.id}.zip", tell, **{name: name in wanted for _, name in MORE})
 
 
 def _so_far(task: Task[Any]) -> str:
@@ -92,10 +101,11 @@ def _so_far(task: Task[Any]) -> str:
 def _proof(made: Exported) -> str:
     same = "all" if made.same_class == made.photos_compared else f"{made.same_class:,}"
     size, most = made.path.stat().st_size / 1e6, math.ceil(1e5 * made.max_difference) / 1e5
+    judged = " " + " ".join(made.int8.in_words()) if made.int8 else ""
     return pieces.notice(
         "info",
         f"Ready: {len(made.files)} files, {size:.0f} MB. Run by itself on {made.photos_compared:,} validation photos, "
-        f"it calls {same} of them what the app calls them; a probability differs by {most:.5f} at most.",
+        f"it calls {same} of them what the app calls them; a probability differs by {most:.5f} at most.{judged}",
     )
 
 
