@@ -14,9 +14,10 @@ from conftest import drop_on, photo, until
 from sites import load, load_path, set_numbers, start_long, tab
 from test_page_audit import everything, three_suspects
 
-from tlapp import audit, dataset
+from tlapp import audit, dataset, export
 from tlapp.events import Progress
-from tlapp.ui import sheets
+from tlapp.export import Exported
+from tlapp.ui import sheets, takeaway
 
 AXE = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
 SHOTS = os.environ.get("TLAPP_SHOTS")
@@ -71,6 +72,12 @@ def forever(report):
         threading.Event().wait(0.05)
 
 
+def exported(path):
+    """A bundle that was made."""
+    path.write_bytes(b"zip")
+    return Exported(path, ("model.onnx",), 5e-7, 64, 64)
+
+
 def test_nothing_there_yet(site, eye):
     site.locator("#overview .tl-notice").wait_for()
     eye("1-empty")
@@ -102,11 +109,14 @@ def test_photos_checked_and_the_settings(site, eye, folder, known_trials, monkey
     eye("1-checked")
 
 
-def test_results_answers_and_their_reasons(own_run, site, eye, tmp_path):
+def test_results_answers_and_their_reasons(own_run, site, eye, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "export", lambda run, path, *_, **__: exported(path))
     tab(site, "3 Results")
     site.locator("#score .tl-score").wait_for()
     site.locator(".tl-confusion td button").first.click()
     site.locator("#cell h2").wait_for()
+    site.locator("#export").click()
+    site.locator("#exported .tl-info", has_text="Ready: 1 file").wait_for()
     eye("3-done")
     site.locator("#cell .tl-card").first.click()
     site.locator("#why dialog[open]").wait_for()
@@ -137,6 +147,12 @@ def test_while_it_works(own_run, site, eye, folder, calm, tmp_path, monkeypatch)
         site.locator("#looking-progress", has_text="3 of 10").wait_for()
         eye("4-loading")
         site.locator("#cancel-looking").click()
+        patch.setattr(takeaway, "_export", lambda run, wanted, report: forever(report))
+        tab(site, "3 Results")
+        site.locator("#export").click()
+        site.locator("#cancel-export").wait_for()
+        eye("3-loading")
+        site.locator("#cancel-export").click()
     tab(site, "1 Data")
     start_long(site, folder)
     eye("2-loading")
@@ -146,6 +162,14 @@ def test_what_went_wrong(own_run, site, eye, folder, home, tmp_path):
     load_path(site, tmp_path / "nowhere")
     site.locator("#reading-progress .tl-error").wait_for()
     eye("1-error")
+    tab(site, "3 Results")
+    for copy in own_run.dataset_folder.iterdir():
+        shutil.move(copy, tmp_path / copy.name)
+    site.locator("#export").click()
+    site.locator("#exported .tl-error", has_text="are gone").wait_for()
+    eye("3-failed")
+    for copy in ("dataset.json", "photos.bin"):
+        shutil.move(tmp_path / copy, own_run.dataset_folder / copy)
     tab(site, "4 Test")
     (tmp_path / "broken.jpg").write_text("no photo")
     site.locator("#try-test-photo:not([disabled])").wait_for()

@@ -31,6 +31,7 @@ from tlapp import (
     graph,
     history,
     images,
+    lineage,
     predict,
     quantize,
     schema,
@@ -105,7 +106,7 @@ def export(
     predictor, photos = predict.load(run), _photos_of(run)
     with workspace.own_folder(workspace.home() / "exports", "bundle-") as folder:
         tell("writing the model")
-        _write_model(run, predictor, folder)
+        _write_model(run, predictor, lineage.of(run), folder)
         tell("comparing its answers with the app's")
         proof = _prove(folder, predictor, _to_compare(run, photos))
         judged = _add_int8(run, predictor, photos, folder, tell) if int8 else None
@@ -145,7 +146,7 @@ def _photos_of(run: Run) -> Dataset:
         ) from error
 
 
-def _write_model(run: Run, predictor: Predictor, folder: Path) -> None:
+def _write_model(run: Run, predictor: Predictor, learned_from: list[str], folder: Path) -> None:
     """All files but the card and its picture."""
     header, report, view = run.header(), run.report(), predictor.views
     preprocess = {
@@ -165,6 +166,7 @@ def _write_model(run: Run, predictor: Predictor, folder: Path) -> None:
     where = {**header, "source": Path(str(header["source"])).name}  # nobody else's business where they lay
     where["plan"] = {**header["plan"], "weights": Path(str(header["plan"].get("weights", ""))).name}
     own = {"schema": schema.BUNDLE, "run": run.id, "keep": run.keep(), "name": history.about(run).name}
+    own["learned_from"] = learned_from
     (folder / "run.json").write_text(json.dumps(where | own, indent=1))
     told = [event for event in run.events()[0] if isinstance(event, events.SHOWN)]
     (folder / "events.jsonl").write_text("".join(f"{events.to_json(event)}\n" for event in told))

@@ -35,22 +35,27 @@ def learned_from(plan: Plan, dataset: Dataset) -> list[str]:
     return sorted(own | set(plan.learned))
 
 
+def of(run: Run) -> list[str]:
+    """What the photos are known by that the run's network has learned from. Raises RunError if that is not known."""
+    learned = run.header().get("learned_from")
+    if isinstance(learned, list):
+        return learned
+    try:
+        return learned_from(run.plan, datasets.load(run.dataset_folder))
+    except DataError as error:
+        raise RunError(
+            f"It is not known which photos run {run.id} learned from, as these are gone from the workspace; a score on "
+            "them would flatter. Start from another run."
+        ) from error
+
+
 def weights_of(run: Run, home: Path | None = None) -> Path:
     """The run's network as a weights file in the workspace, which stays when the run goes.
 
     Raises RunError: it has no model, or it cannot be known which photos it learned from.
     """
-    model, header = run.model(), run.header()
-    learned = header.get("learned_from")
-    if learned is None:
-        try:
-            learned = learned_from(run.plan, datasets.load(run.dataset_folder))
-        except DataError as error:
-            raise RunError(
-                f"It is not known which photos run {run.id} learned from, as these are gone from the workspace; a "
-                "score on them would flatter. Start from another run."
-            ) from error
-    said = {"run": run.id, "classes": json.dumps(header["classes"]), "learned_from": json.dumps(learned)}
+    model, learned = run.model(), of(run)
+    said = {"run": run.id, "classes": json.dumps(list(run.classes)), "learned_from": json.dumps(learned)}
     content = weightfile.with_metadata(model, weightfile.recorded(model) | said)
     folder = (home or workspace.home()) / "weights"
     path = folder / f"{run.plan.backbone}-{hashlib.sha256(content).hexdigest()[:DIGITS]}.safetensors"

@@ -104,8 +104,9 @@ def _proof(made: Exported) -> str:
     judged = " " + " ".join(made.int8.in_words()) if made.int8 else ""
     return pieces.notice(
         "info",
-        f"Ready: {len(made.files)} files, {size:.0f} MB. Run by itself on {made.photos_compared:,} validation photos, "
-        f"it calls {same} of them what the app calls them; a probability differs by {most:.5f} at most.{judged}",
+        f"Ready: {pieces.count(len(made.files), 'file')}, {size:.0f} MB. Run by itself on {made.photos_compared:,} "
+        f"validation photos, it calls {same} of them what the app calls them; a probability differs by {most:.5f} at "
+        f"most.{judged}",
     )
 
 
