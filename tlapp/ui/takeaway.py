@@ -51,7 +51,7 @@ def build(pick: gr.Dropdown) -> Panel:
     """Lay the panel out, hidden, and wire it to the run `pick`."""
     with gr.Column(visible=False, elem_id="take") as box:
         gr.HTML(f'<h3>Take the model along</h3><p class="tl-hint">{WORDS}</p>')
-        more = gr.CheckboxGroup(MORE, label="Put in too", elem_id="export-more")
+        more = gr.CheckboxGroup(MORE, label="Also put in", elem_id="export-more")
         with gr.Row():
             go = gr.Button("Export the model", size="sm", scale=0, min_width=160, elem_id="export")
             cancel = gr.Button("Cancel", size="sm", visible=False, scale=0, min_width=90, elem_id="cancel-export")
