@@ -324,14 +324,15 @@ def test_an_instant_run_has_its_head_and_what_it_is_compared_with(tlapp, photos)
     assert (result["epochs"], result["accuracy"], result["frozen"]) == (1, 1.0, list(BLOCKS))
     assert "computed once, exactly" in err
     _, text, _ = tlapp("train", photos, "--instant")
-    assert "Ridge head on all frozen blocks, 4 (51 to 100 %) of 4 photos right when held out, " in text
+    assert f"Ridge head on all frozen blocks, 4 (51 to 100 %) of 4 photos right, {evaluate.UNSEEN}, " in text
     assert "instant model" not in text
 
 
 def test_a_run_says_how_it_compares_with_the_instant_model_and_why_it_was_not_fine_tuned(tlapp, photos):
     _, text, _ = tlapp("train", photos)
     assert (
-        "This run does as well as the instant model on 4 photos held back: each is right about 4 (51 to 100 %)." in text
+        f"This run does as well as the instant model on 4 photos, {evaluate.UNSEEN}: each is right about 4 (51 to "
+        "100 %)." in text
     )
     assert "With 8 training photos stage7, top is not fine-tuned; from 100 on that is tried." in text
 
@@ -361,7 +362,7 @@ def test_a_run_that_does_worse_than_the_instant_model_says_so_and_is_no_failure(
 def test_framing_reaches_the_run_its_instant_model_and_the_sentence_that_offers_it(tlapp, photos, home, monkeypatch):
     monkeypatch.setattr(pool, "instant_right", lambda pool, *_: np.ones(len(pool.indices), dtype=bool))
     _, out, _ = tlapp("train", photos, "--epochs", 1, "--set", "head_rate=1e-7", "--set", "framing=letterbox")
-    assert "The instant model with grey bars does better on 4 photos held back: 4 (51 to 100 %) right against" in out
+    assert "the instant model with grey bars is right about 4 (51 to 100 %), this run about" in out
     assert "You get the instant model with tlapp train FOLDER --instant --set framing=letterbox" in out
     assert tlapp("train", photos, "--instant", "--set", "framing=letterbox")[0] == 0
     assert [run.plan.framing for run in runs.all_runs(home)] == ["letterbox"] * 2

@@ -6,7 +6,7 @@ import pytest
 from conftest import fill, until
 from sites import chosen, load_path, tab
 
-from tlapp import audit, dataset, decisions, runs, workspace
+from tlapp import audit, dataset, decisions, evaluate, runs, workspace
 from tlapp.audit import Flaws, Report, Suspect
 from tlapp.decisions import EXCLUDE, KEEP, RELABEL, TOGETHER
 from tlapp.events import Progress
@@ -111,7 +111,7 @@ def test_every_finding_is_a_section_and_the_ends_of_long_photos_are_kept_by_one_
     assert "reds are told apart by image size alone: 92 % of 16 (85–96 %), where guessing gives 50 %" in shortcut
     ahead = site.locator("#check-ahead").inner_text()
     said = "20 more photos of each class, 28 instead of 8, would bring about 90 % (plausibly 85–95 %)"
-    now = "from about 88 % (plausibly 83–93 %): foreseen from 16 photos that were held out."
+    now = f"from about 88 % (plausibly 83–93 %): foreseen from 16 photos, {evaluate.UNSEEN}."
     assert f"{said}, {now} That is within what chance allows" in ahead
     assert not site.locator("#labels").is_visible()
     for _ in range(2):  # before 2 Train was ever seen, and after
