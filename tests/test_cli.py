@@ -362,7 +362,7 @@ def test_a_run_that_does_worse_than_the_instant_model_says_so_and_is_no_failure(
 def test_framing_reaches_the_run_its_instant_model_and_the_sentence_that_offers_it(tlapp, photos, home, monkeypatch):
     monkeypatch.setattr(pool, "instant_right", lambda pool, *_: np.ones(len(pool.indices), dtype=bool))
     _, out, _ = tlapp("train", photos, "--epochs", 1, "--set", "head_rate=1e-7", "--set", "framing=letterbox")
-    assert "the instant model with grey bars is right about 4 (51 to 100 %), this run about" in out
+    assert f"The instant model with grey bars does better on 4 photos, {evaluate.UNSEEN}: 4 (51 to 100 %) right" in out
     assert "You get the instant model with tlapp train FOLDER --instant --set framing=letterbox" in out
     assert tlapp("train", photos, "--instant", "--set", "framing=letterbox")[0] == 0
     assert [run.plan.framing for run in runs.all_runs(home)] == ["letterbox"] * 2

@@ -206,7 +206,7 @@ def _print_result(result: dict[str, Any], plan: Plan) -> None:
     held_out = result["validation"]
     if every := result.get("cross_validated"):
         print(
-            f"Asked of all {every['n']} photos, {evaluate.UNSEEN}: "
+            f"On all {every['n']} photos, {evaluate.UNSEEN}: "
             f"{evaluate.percent(every['accuracy'])}, {evaluate.plausibly(every['interval'], ' to ')}."
         )
     compared = result.get("compared")

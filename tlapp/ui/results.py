@@ -124,7 +124,7 @@ def _of_all(report: dict[str, Any]) -> str:
     if not every:
         return ""
     right = f"{pieces.percent(every['accuracy'])}, {evaluate.plausibly(every['interval'])}"
-    return f" Asked of all {every['n']} photos, {evaluate.UNSEEN}: {right}."
+    return f" On all {every['n']} photos, {evaluate.UNSEEN}: {right}."
 
 
 def _chosen_by(report: dict[str, Any]) -> str:
