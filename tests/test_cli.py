@@ -16,7 +16,7 @@ import torch
 from conftest import SIDES, fill, model_file, photo, quick, until, watch
 from safetensors.torch import load, save
 
-from tlapp import additions, catalog, dataset, decisions, evaluate, jobs, pool, runs
+from tlapp import additions, catalog, dataset, decisions, evaluate, jobs, pool, predict, runs
 from tlapp.additions import Addition
 from tlapp.cli import main
 from tlapp.events import EpochFinished
@@ -492,6 +492,14 @@ def test_predict_gives_every_class_its_probability(tlapp, here, how):
         assert list(row["probabilities"]) == ["blues", "reds"]
         assert sum(row["probabilities"].values()) == pytest.approx(1)
         assert row["probability"] == row["probabilities"][row["label"]] == max(row["probabilities"].values())
+
+
+@pytest.mark.parametrize(("sure", "said"), [(0.9996, "99 %"), (1.0, "100 %")])
+def test_predict_says_100_per_cent_only_where_it_is_all(tlapp, here, monkeypatch, sure, said):
+    answer = predict.Prediction("mine.png", "reds", sure, {"blues": 1 - sure, "reds": sure})
+    monkeypatch.setattr(predict.Predictor, "predict_files", lambda *_: [answer])
+    _, out, _ = tlapp("predict", "latest", "test/reds/000.png")
+    assert out.splitlines() == [f"reds  {said}  mine.png"]
 
 
 def test_predict_goes_through_a_folder_and_past_junk(tlapp, here, tmp_path):

@@ -372,7 +372,7 @@ def test_the_line_for_strangers_says_what_it_costs_and_is_used_by_the_answers(si
     tab(site, "3 Results")
     site.locator("#certainty .tl-reliability circle").first.wait_for()
     cost = site.locator("#keep-cost")
-    cost.filter(has_text="Answers about 95 % of the photos of your classes: of 4 photos, each asked of").wait_for()
+    cost.filter(has_text="Answers about 95 % of the photos of your classes: of 4 validation photos").wait_for()
     tested = site.locator("#keep-tested")
     assert re.search(r"On the test photos, .* turned away \d of 8", tested.inner_text())
     slider = site.locator("#keep input[type=range]")
