@@ -16,7 +16,7 @@ import torch
 from conftest import SIDES, fill, model_file, photo, quick, until, watch
 from safetensors.torch import load, save
 
-from tlapp import additions, catalog, dataset, decisions, evaluate, jobs, pool, runs
+from tlapp import additions, catalog, dataset, decisions, evaluate, jobs, pool, predict, runs
 from tlapp.additions import Addition
 from tlapp.cli import main
 from tlapp.events import EpochFinished
@@ -324,14 +324,15 @@ def test_an_instant_run_has_its_head_and_what_it_is_compared_with(tlapp, photos)
     assert (result["epochs"], result["accuracy"], result["frozen"]) == (1, 1.0, list(BLOCKS))
     assert "computed once, exactly" in err
     _, text, _ = tlapp("train", photos, "--instant")
-    assert "Ridge head on all frozen blocks, 4 (51 to 100 %) of 4 photos right when held out, " in text
+    assert f"Ridge head on all frozen blocks, 4 (51 to 100 %) of 4 photos right, {evaluate.UNSEEN}, " in text
     assert "instant model" not in text
 
 
 def test_a_run_says_how_it_compares_with_the_instant_model_and_why_it_was_not_fine_tuned(tlapp, photos):
     _, text, _ = tlapp("train", photos)
     assert (
-        "This run does as well as the instant model on 4 photos held back: each is right about 4 (51 to 100 %)." in text
+        f"This run does as well as the instant model on 4 photos, {evaluate.UNSEEN}: each is right about 4 (51 to "
+        "100 %)." in text
     )
     assert "With 8 training photos stage7, top is not fine-tuned; from 100 on that is tried." in text
 
@@ -361,7 +362,7 @@ def test_a_run_that_does_worse_than_the_instant_model_says_so_and_is_no_failure(
 def test_framing_reaches_the_run_its_instant_model_and_the_sentence_that_offers_it(tlapp, photos, home, monkeypatch):
     monkeypatch.setattr(pool, "instant_right", lambda pool, *_: np.ones(len(pool.indices), dtype=bool))
     _, out, _ = tlapp("train", photos, "--epochs", 1, "--set", "head_rate=1e-7", "--set", "framing=letterbox")
-    assert "The instant model with grey bars does better on 4 photos held back: 4 (51 to 100 %) right against" in out
+    assert f"The instant model with grey bars does better on 4 photos, {evaluate.UNSEEN}: 4 (51 to 100 %) right" in out
     assert "You get the instant model with tlapp train FOLDER --instant --set framing=letterbox" in out
     assert tlapp("train", photos, "--instant", "--set", "framing=letterbox")[0] == 0
     assert [run.plan.framing for run in runs.all_runs(home)] == ["letterbox"] * 2
@@ -491,6 +492,14 @@ def test_predict_gives_every_class_its_probability(tlapp, here, how):
         assert list(row["probabilities"]) == ["blues", "reds"]
         assert sum(row["probabilities"].values()) == pytest.approx(1)
         assert row["probability"] == row["probabilities"][row["label"]] == max(row["probabilities"].values())
+
+
+@pytest.mark.parametrize(("sure", "said"), [(0.9996, "99 %"), (1.0, "100 %")])
+def test_predict_says_100_per_cent_only_where_it_is_all(tlapp, here, monkeypatch, sure, said):
+    answer = predict.Prediction("mine.png", "reds", sure, {"blues": 1 - sure, "reds": sure})
+    monkeypatch.setattr(predict.Predictor, "predict_files", lambda *_: [answer])
+    _, out, _ = tlapp("predict", "latest", "test/reds/000.png")
+    assert out.splitlines() == [f"reds  {said}  mine.png"]
 
 
 def test_predict_goes_through_a_folder_and_past_junk(tlapp, here, tmp_path):

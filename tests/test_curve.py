@@ -225,8 +225,22 @@ def test_two_runs_of_different_lengths_share_one_scale_and_names_are_literal():
 def test_the_ends_of_two_runs_say_of_how_many_photos_they_are():
     ends = [replace(e, validation_accuracy=45 / 48) for e in told(3)], [replace(e, n_validation=500) for e in told(4)]
     html = overlay(*ends, ("<b>one", "other"))
-    words = "&lt;b&gt;one: 94 % of 48 (83–98 %); other: 58 % of 500 (53–62 %)"
-    assert f'<p class="tl-hint">Validation accuracy at the end: {words}</p>' in html
+    words = "&lt;b&gt;one: epoch 3, 94 % of 48 (83–98 %); other: epoch 4, 58 % of 500 (53–62 %)"
+    assert f'<p class="tl-hint">Validation accuracy of what is kept: {words}</p>' in html
+
+
+def test_of_a_run_whose_fine_tuning_was_dropped_the_accuracy_before_it_is_told():
+    epochs = told(12, head=5, best=9)
+    words = f"epoch 5, {epochs[4].validation()}, before fine-tuning, which is dropped"
+    assert f"of what is kept: a: {words}; b: epoch 3," in overlay(epochs, told(3), ("a", "b"), (5, 3), (True, False))
+    html = curve(epochs, 12, 5, dropped=True)
+    said = f"Validation accuracy after epoch 5, which is kept: {epochs[4].validation()}. Fine-tuning, which came after"
+    assert f"<small>{said} it, is dropped.</small>" in html
+    assert "fine-tune from epoch 6, dropped" in html
+    assert "best: epoch 5" in html
+    assert f"validation {epochs[4].validation_loss:.3f}</span>" in html
+    alive = curve(epochs, 12, dropped=True)
+    assert "Validation accuracy after epoch 12: " in alive, "nothing is delivered yet"
 
 
 def test_a_run_of_thousands_of_epochs_is_thinned_and_one_without_epochs_has_no_curve():

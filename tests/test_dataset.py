@@ -104,6 +104,17 @@ def test_a_copy_of_a_test_photo_is_taken_out_of_train(make_folder):
     assert len(data.photos) == 14
 
 
+@pytest.mark.parametrize(
+    ("n", "said"),
+    [(1, "1 photo left out as an exact copy of others."), (2, "2 photos left out as exact copies of others.")],
+)
+def test_how_many_exact_copies_are_left_out_is_said_in_the_right_number(make_folder, n, said):
+    folder = make_folder({"reds": 5, "blues": 5})
+    for i in range(n):
+        shutil.copy(folder / "reds" / f"00{i}.png", folder / "reds" / f"again{i}.png")
+    assert said in dataset.scan(folder).notes
+
+
 def test_one_photo_under_two_classes_is_in_neither(make_folder):
     folder = make_folder({"reds": 5, "blues": 5})
     shutil.copy(folder / "reds/000.png", folder / "blues/000.png")

@@ -7,7 +7,8 @@ import torch
 
 from tlapp import backbones, catalog, estimate, speed
 from tlapp.estimate import Speed
-from tlapp.plan import AUGMENTATIONS, Augmentation, Plan
+from tlapp.plan import AUGMENTATIONS, Augmentation, Plan, tuning
+from tlapp.ui import costs
 
 LITE = catalog.get("efficientnet_lite0")
 TIMES = tuple(0.001 * (i + 1) for i in range(len(LITE.blocks)))
@@ -149,6 +150,21 @@ def test_a_block_that_learns_costs_numbers_time_and_memory_and_those_before_it_n
     half = estimate.cost(replace(plan, batch_size=16), 2, 200, 50, known)
     assert half.memory < cost.memory
     assert estimate.epochs(plan, 200, 50, known)[1] == cost.seconds
+
+
+def test_the_table_of_costs_says_what_auto_may_do_and_counts_the_photos_that_the_head_learns_from():
+    known = replace(SPEED, held=tuple(1000 * (i + 1) for i in range(len(LITE.blocks))))
+    plan = replace(BASE, solver="auto")
+    tuned = estimate.cost(tuning(plan), 2, 200, 50, known)
+    *_, first, last = costs.table(plan, 2, 200, 50, known, 60.0, tunes=True).split("<tr>")
+    assert "The head, fitted first" in first
+    assert f"{round(estimate.cost(replace(plan, solver='sgd'), 2, 200, 50, known).numbers / 250)} a photo" in first
+    assert "With stage7, top, if that helps" in last
+    assert f"{round(tuned.numbers / 250):,} a photo" in last
+    assert f"<td>{costs._time(tuned.seconds)}</td>" in last
+    alone = costs.table(plan, 2, 200, 50, known, 60.0)
+    assert "if that helps" not in alone
+    assert "All, with the head" in alone
 
 
 def test_the_memory_of_a_step_is_about_what_a_sweep_counts():

@@ -121,6 +121,14 @@ def test_the_bundle_is_whole_and_names_no_place_of_this_machine(made, trained):
         assert imported - set(sys.stdlib_module_names) <= {"numpy", "PIL", "onnxruntime", "pictures"}
 
 
+def test_what_is_not_certain_is_never_said_to_be_100_per_cent(made):
+    shares = [0.0, 0.004, 0.5, 0.994, 0.9996, 1.0]
+    code = f"from predict import percent; print([percent(share) for share in {shares}])"
+    done = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, cwd=made.path, check=True)
+    assert ast.literal_eval(done.stdout) == [evaluate.percent(share) for share in shares]
+    assert evaluate.percent(0.9996) == "99 %"
+
+
 def test_the_onnx_model_says_of_itself_how_it_is_used(made, trained):
     model = onnx.load(made.path / "model.onnx")
     assert [(one.domain, one.version) for one in model.opset_import] == [("", graph.OPSET)]

@@ -12,6 +12,7 @@ from PIL import Image
 from test_curve import told
 
 from tlapp import figures
+from tlapp.ui.curve import curve
 
 HOSTILE = [
     "$a_$",
@@ -76,6 +77,19 @@ def test_curves_show_every_epoch_and_mark_the_best_and_the_phase(tmp_path, drawn
     assert (lines["training"].get_color(), lines["validation"].get_color()) == (figures.TRAINING, figures.VALIDATION)
     assert lines["validation"].is_dashed()
     assert not lines["training"].is_dashed()
+
+
+def test_curves_of_a_run_whose_fine_tuning_was_dropped_say_so_and_mark_what_is_delivered_as_the_page_does(
+    tmp_path, drawn
+):
+    epochs = told(12, 30, head=4, best=9)
+    figures.curves(epochs, tmp_path / "curves.png", best=4, dropped=True)
+    lines = {line.get_label(): line for line in drawn[0].axes[0].lines}
+    assert lines[f"best: epoch 4, {epochs[3].validation()}"].get_xydata().tolist() == [[4, epochs[3].validation_loss]]
+    assert lines["fine-tune from epoch 5, dropped"].get_xdata()[0] == 4.5
+    page = curve(epochs, 12, 4, dropped=True)
+    assert "best: epoch 4" in page
+    assert "fine-tune from epoch 5, dropped" in page
 
 
 def test_no_epochs_are_no_figure(tmp_path):

@@ -211,7 +211,7 @@ def test_the_audits_lines_on_a_terminal_name_photos_and_interval():
     assert "    4: 80 % of 12 (60 to 90 %)" in lines
     assert lines[-1].endswith(
         "would bring about 80 % (plausibly 60 to 90 %), from about 80 % (plausibly 60 to 90 %): foreseen from 12 "
-        "photos that were held out."
+        "photos, each asked of a model that had not learned from it."
     )
 
 

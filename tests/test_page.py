@@ -52,7 +52,7 @@ def test_from_the_demo_set_to_a_tested_photo_by_mouse_alone(site, home):
     tab(site, "3 Results")
     cells = site.locator(".tl-confusion tbody td").all_inner_texts()
     assert sum(int(cell or 0) for cell in cells) == 24
-    assert "each held out while the head was chosen" in site.locator("#score").inner_text()
+    assert "each asked of a model that had not learned from it" in site.locator("#score").inner_text()
     until(lambda: {run.id, the_instant(home).id} <= set(site.locator("#runs").inner_text().split()), 30)
 
 
@@ -295,7 +295,7 @@ def test_how_a_photo_fills_the_square_is_previewed_kept_by_presets_and_trained(s
     assert (run.plan.framing, run.plan.solver, the_instant(home).plan.framing) == ("letterbox", "auto", "crop")
     said = site.locator("#status").inner_text()
     assert "last stage if it helps, with grey bars." in said
-    assert re.search(r"instant model with grey bars (does better )?on \d+ photos held back", said)
+    assert "instant model with grey bars" in said
     choice(site, "set-framing", "crop").check()
     until(lambda: views(site) == expected_views(home, 0), 30)
 

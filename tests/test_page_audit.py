@@ -6,7 +6,7 @@ import pytest
 from conftest import fill, until
 from sites import answer, choose, chosen, load_path, tab
 
-from tlapp import audit, dataset, decisions, runs, workspace
+from tlapp import audit, dataset, decisions, evaluate, runs, workspace
 from tlapp.audit import Flaws, Report, Suspect
 from tlapp.decisions import EXCLUDE, KEEP, RELABEL, TOGETHER
 from tlapp.events import Progress
@@ -81,7 +81,7 @@ def test_the_check_itself_runs_on_real_photos_and_can_be_cancelled(site, folder,
 
     monkeypatch.setattr(audit, "audit", endless)
     load_path(site, folder)
-    site.locator("#check-hint", has_text="Looks for near copies, wrong labels").wait_for()
+    site.locator("#check-hint", has_text="what more photos would bring. Takes about 5 s.").wait_for()
     site.locator("#check-photos").click()
     site.locator("#check-progress", has_text="Reading the photos · 1 of 2").wait_for()
     site.locator("#check-cancel").click()
@@ -89,6 +89,7 @@ def test_the_check_itself_runs_on_real_photos_and_can_be_cancelled(site, folder,
     monkeypatch.setattr(audit, "audit", known)
     site.locator("#check-photos:not([disabled])").click()
     site.locator("#check-verdict", has_text="16 photos looked at in").wait_for()
+    assert "Takes" not in site.locator("#check-hint").inner_text()
     site.locator("#check-ahead", has_text="What to shoot next").wait_for()
     site.locator("#check-cancel").wait_for(state="hidden")
 
@@ -111,7 +112,7 @@ def test_every_finding_is_a_section_and_the_ends_of_long_photos_are_kept_by_one_
     assert "reds are told apart by image size alone: 92 % of 16 (85–96 %), where guessing gives 50 %" in shortcut
     ahead = site.locator("#check-ahead").inner_text()
     said = "20 more photos of each class, 28 instead of 8, would bring about 90 % (plausibly 85–95 %)"
-    now = "from about 88 % (plausibly 83–93 %): foreseen from 16 photos that were held out."
+    now = f"from about 88 % (plausibly 83–93 %): foreseen from 16 photos, {evaluate.UNSEEN}."
     assert f"{said}, {now} That is within what chance allows" in ahead
     assert not site.locator("#labels").is_visible()
     for _ in range(2):  # before 2 Train was ever seen, and after
@@ -250,7 +251,11 @@ def test_another_class_can_be_chosen_and_hostile_names_are_shown_literally(site,
     assert hostile in site.locator("#found-shortcuts").inner_text()
     words = site.locator("#label-keep").inner_text() + site.locator("#label-change").inner_text()
     assert hostile in words or third in words
-    site.locator("#label-other input").click()
+    other = site.get_by_label("Another class:")
+    assert site.locator("#label-other", has_text="Another class:").is_visible()
+    heights = [site.locator(part).bounding_box()["height"] for part in ("#label-other", "#label-keep")]
+    assert abs(heights[0] - heights[1]) < 2
+    other.click()
     option = site.get_by_role("option")
     chosen = option.inner_text()
     option.click()

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import shutil
 import numpy as np
 import pytest
 from conftest import drop_on, fill, photo, quick, until
+from PIL import Image
 from sites import (
     answer,
     choice,
@@ -26,7 +28,7 @@ from sites import (
 
 from tlapp import dataset, jobs, pool, predict, runs
 from tlapp.events import EpochFinished, Judged, Resumed
-from tlapp.ui import sheets
+from tlapp.ui import matrix, sheets
 
 
 def drawn(page):
@@ -131,7 +133,7 @@ def test_a_run_worse_than_the_instant_model_says_so_and_the_button_takes_that(si
     set_numbers(site, epochs="1", head_rate="1e-6")
     train_to_the_end(site, home)
     instant = the_instant(home)
-    site.locator("#status", has_text=re.compile(r"The instant model does better on \d+ photos held back")).wait_for()
+    site.locator("#status", has_text=re.compile(r"[Tt]he instant model (does better on|is right about) \d+")).wait_for()
     site.locator("#take-instant").click()
     site.locator("#status", has_text=f"Run {instant.id}, on photos. Instant model.").wait_for()
     site.locator("#take-instant").wait_for(state="hidden")
@@ -144,11 +146,11 @@ def test_a_run_worse_than_the_instant_model_says_so_and_the_button_takes_that(si
 
 
 def test_the_instant_model_that_a_letterboxed_run_offers_is_letterboxed_too(site, folder, home, monkeypatch):
-    monkeypatch.setattr(pool, "comparison", lambda right, instant: {"n": 4, "run": 1, "instant": 4, "differ": 3})
+    monkeypatch.setattr(pool, "comparison", lambda right, instant: {"n": 4, "run": 0, "instant": 4, "differ": 4})
     load(site, folder)
     choice(site, "set-framing", "letterbox").check()
     train_to_the_end(site, home)
-    site.locator("#status", has_text="The instant model with grey bars does better on 4 photos held back").wait_for()
+    site.locator("#status", has_text="The instant model with grey bars does better on 4 photos, each asked").wait_for()
     site.locator("#take-instant").click()
     site.locator("#status", has_text="Instant model, with grey bars.").locator(".tl-score").wait_for()
     made = [run.plan.framing for run in runs.all_runs(home) if run.plan.is_instant]
@@ -164,7 +166,7 @@ def test_an_auto_run_on_a_hundred_photos_says_what_became_of_fine_tuning(site, t
     (judged,) = [event for event in run.events()[0] if isinstance(event, Judged)]
     site.locator("#status", has_text=judged.in_words()).wait_for()
     tab(site, "3 Results")
-    said = "on which fine-tuning was judged" if judged.kept else "each held out while the head was chosen"
+    said = "on which fine-tuning was judged" if judged.kept else "each asked of a model that had not learned from it"
     site.locator("#score", has_text=said).wait_for()
 
 
@@ -292,6 +294,59 @@ def test_on_a_phone_the_preview_stays_in_sight_beside_the_slider_that_is_moved(s
         assert views["y"] + views["height"] <= moved["y"] <= 800 - moved["height"], number
 
 
+def test_on_a_phone_nothing_of_the_sliders_lies_above_the_preview(site, folder):
+    site.set_viewport_size({"width": 390, "height": 800})
+    load(site, folder)
+    site.locator("#preview img").first.wait_for()
+    above = """() => {
+      const preview = document.querySelector('#preview');
+      return [...document.querySelectorAll('#sliders :is(label span, input)')].map((part) => {
+        scrollTo(0, scrollY + part.getBoundingClientRect().top - 100);
+        const {x, y, width, height} = part.getBoundingClientRect();
+        return preview.contains(document.elementFromPoint(x + width / 2, y + height / 2));
+      });
+    }"""
+    covered = site.evaluate(above)
+    assert len(covered) >= 33
+    assert all(covered)
+
+
+@pytest.mark.parametrize(("n", "fits"), [(2, True), (6, True), (40, False)])
+def test_on_a_phone_the_matrix_of_six_classes_fits_and_a_larger_one_shows_that_there_is_more(site, own_run, n, fits):
+    site.set_viewport_size({"width": 390, "height": 800})
+    tab(site, "3 Results")
+    site.locator(".tl-confusion").wait_for()
+    classes = [f"sunflower {i}" for i in range(n)]
+    html = matrix.confusion({"confusion": (10 * np.eye(n, dtype=int) + 1).tolist(), "classes": classes})
+    site.locator("#counts section").evaluate("(part, html) => { part.outerHTML = html; }", html)
+    scroll = site.locator("#counts .tl-scroll")
+    assert scroll.evaluate("e => e.scrollWidth <= e.clientWidth") == fits
+    strip = site.locator("#counts .tl-scroll").bounding_box()
+    strip |= {"x": strip["x"] + strip["width"] - 8, "width": 8, "height": 12}  # beside the heads, where nothing stands
+    shot = Image.open(io.BytesIO(site.screenshot(clip=strip))).convert("L")
+    darkest, lightest = shot.getextrema()
+    assert (lightest - darkest > 40) != fits, "the edge is shaded where there is more"
+    assert site.locator("#details .tl-scroll").evaluate("e => e.scrollWidth <= e.clientWidth")
+
+
+def test_a_number_typed_beside_a_slider_is_taken_whatever_was_typed_on_the_way(site, own_run):
+    refused = []
+    site.on("response", lambda response: response.ok or refused.append(response.url))
+    tab(site, "3 Results")
+    site.locator("#keep-cost", has_text="Answers about 95 %").wait_for()
+    box = site.locator("#keep input[type=number]")
+    for typed, taken in (("80", 80), ("91", 91), ("8", 80), ("985", 99), ("", 99), ("85", 85)):
+        box.press("Control+a")
+        box.press("Delete")
+        box.press_sequentially(typed)
+        if typed != str(taken):
+            box.press("Tab")
+        site.locator("#keep-cost", has_text=f"Answers about {taken} %").wait_for()
+        until(lambda taken=taken: own_run.keep() == taken / 100, 30)
+        assert box.input_value() == str(taken)
+    assert not refused
+
+
 @pytest.mark.parametrize("site", ["?__theme=dark"], indirect=True)
 def test_dark_mode_is_dark_and_its_words_can_be_read(own_run, site, folder, known_trials):
     load(site, folder)
@@ -317,7 +372,7 @@ def test_the_line_for_strangers_says_what_it_costs_and_is_used_by_the_answers(si
     tab(site, "3 Results")
     site.locator("#certainty .tl-reliability circle").first.wait_for()
     cost = site.locator("#keep-cost")
-    cost.filter(has_text="Answers about 95 % of the photos of your classes: of the 4 held out").wait_for()
+    cost.filter(has_text="Answers about 95 % of the photos of your classes: of 4 validation photos").wait_for()
     tested = site.locator("#keep-tested")
     assert re.search(r"On the test photos, .* turned away \d of 8", tested.inner_text())
     slider = site.locator("#keep input[type=range]")

@@ -122,8 +122,11 @@ def test_which_photo_is_where_follows_the_controls_and_its_list_splits_the_same_
     assert shown(site) == expected(data)
     site.locator("#change > button").click()
     site.locator("#split-seed input").fill("7")
-    site.locator("#test-fraction input[type=number]").fill("50")
-    site.locator("#test-fraction input[type=number]").press("Tab")
+    share = site.locator("#test-fraction input[type=number]")
+    share.press("Control+a")
+    share.press_sequentially("350")
+    share.press("Tab")
+    assert share.input_value() == "50"
     site.locator("h3", has_text="Test: 8 photos").wait_for()
     how = {"test_fraction": 0.5, "seed": 7}
     assert shown(site) == expected(data, **how)

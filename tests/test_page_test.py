@@ -147,6 +147,19 @@ def test_the_camera_is_answered_live_and_stops_by_button_and_with_its_tab(test_t
     until(lambda: not stream.evaluate("stream => stream.active"), 10)
 
 
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 720), (1280, 1600)])
+def test_an_answer_below_the_fold_comes_into_view_and_one_in_view_stays_where_it_is(test_tab, tmp_path, width, height):
+    test_tab.set_viewport_size({"width": width, "height": height})
+    for name, colour in (("first.png", COLOURS["reds"]), ("second.png", COLOURS["blues"])):
+        drop_on(test_tab.locator("#photos .tl-drop"), photo(tmp_path / name, colour, 5, (300, 300)))
+        test_tab.locator(".tl-answer", has_text=name).wait_for()
+        last, whole = test_tab.locator(".tl-correct"), test_tab.locator(".tl-answer")
+        until(lambda part=last: part.bounding_box()["y"] + part.bounding_box()["height"] <= height, 10)
+        assert whole.bounding_box()["y"] >= 0
+    if height == 1600:
+        assert test_tab.evaluate("scrollY") == 0
+
+
 @pytest.fixture
 def instant(site, tmp_path, home):
     """The Test tab of a browser whose photos have an instant model; the dataset."""
@@ -175,6 +188,7 @@ def test_a_wrong_answer_put_right_joins_the_photos_the_model_learns_again_and_un
     site.locator("#photos input.files").set_input_files(photo(tmp_path / "new.png", COLOURS["blues"], 700))
     site.locator(".tl-answer .tl-right").select_option(label="reds")
     site.locator("#to-add", has_text="new.png is reds").wait_for()
+    site.locator("#to-add", has_text="The instant model is trained anew with them and answers from then on").wait_for()
     site.get_by_role("button", name="Add 1 photo and train again").click()
     site.locator("#added", has_text=re.compile(r"The new model, run 0002-\w+, is ready, [\d.]+ s after")).wait_for()
     print("\n", site.locator("#added").inner_text())

@@ -1,11 +1,12 @@
 """Numbers of the confusion matrix open their photos, and a photo says why it was called what it was called."""
 
 import re
+import threading
 
 from conftest import drop_on, photo
 from sites import tab
 
-from tlapp import dataset
+from tlapp import dataset, explain
 from tlapp.ui import why
 
 
@@ -63,6 +64,41 @@ def test_an_answer_in_the_test_tab_says_why(own_run, site, tmp_path):
     site.locator(".tl-answers", has_text="b.png").wait_for()
     site.locator(".tl-photo-why").nth(1).click()
     site.locator("#why dialog[open]", has_text="b.png").wait_for()
+
+
+def test_that_it_looks_is_said_at_once_and_may_be_given_up(own_run, site, monkeypatch):
+    results(site)
+    heat_map, go_on = explain.heat_map, threading.Event()
+
+    def held_up(*given):
+        assert go_on.wait(60)
+        return heat_map(*given)
+
+    monkeypatch.setattr(explain, "heat_map", held_up)
+    site.locator(".tl-confusion td button").first.click()
+    waits, dialog = site.locator("#why-wait dialog[open]"), site.locator("#why dialog[open]")
+    site.locator("#cell .tl-card").first.click()
+    waits.filter(has_text="Looking for what spoke for the answer").wait_for()
+    assert dialog.count() == 0
+    site.keyboard.press("Escape")
+    waits.wait_for(state="hidden")
+    go_on.set()
+    site.locator("#why dialog", has_text="What the network sees").wait_for(state="attached")
+    assert dialog.count() == 0, "it was given up"
+    go_on.clear()
+    site.locator("#cell .tl-card").first.click()
+    waits.wait_for()
+    go_on.set()
+    dialog.wait_for()
+    assert waits.count() == 0
+    site.keyboard.press("Escape")
+    monkeypatch.setattr(explain, "heat_map", lambda *_: 1 / 0)
+    site.locator("#cell .tl-card").first.click()
+    waits.wait_for(state="hidden")
+    site.locator("#said", has_text="A fault of the program").or_(
+        site.get_by_text("A fault of the program")
+    ).first.wait_for()
+    assert dialog.count() == 0
 
 
 def test_validation_photos_are_not_shown_as_learned_from_where_they_only_judged(own_run, small_pictures):

@@ -244,12 +244,14 @@ def test_the_page_says_what_the_line_costs(own_run):
     report["photos"] = [{"strangeness": i / 40} for i in range(1, 41)]
     said = sure._cost(report, 95)
     assert (
-        "Answers about 95 % of the photos of your classes: of the 60 held out while it learned (validation), 57 get an "
-        "answer and 3 would be called none of these." in said
+        "Answers about 95 % of the photos of your classes: of 60 validation photos, 57 get an answer and 3 would be "
+        "called none of these." in said
     )
     assert "25 % would be let in (12 of 48)" in said
     assert "test" not in said, "a choice is made here"
     assert "On the test photos, which have no say in this, it turned away 2 of 40." in sure._tested(report, 95)
+    exact = sure._cost(report | {"head": "ridge", "fine_tuned": False}, 95)
+    assert "of 60 photos, each asked of a model that had not learned from it, 57 get an answer" in exact
     report["unknown"]["strangers"] = 0
     assert "cannot be measured with two classes" in sure._cost(report, 95)
 

@@ -59,6 +59,7 @@ class Board:
     def __init__(self, run: Run, to: str | Path) -> None:
         self.run, self.path = run, Path(to) / printable(run.id)
         self.epochs: list[EpochFinished] = []
+        self._best, self._dropped = 0, False
         self._last: dict[str, int] = {}
         self._said: set[tuple[str, str]] = set()
         self._now = _began(run)
@@ -79,6 +80,7 @@ class Board:
             self._text("photos", f"{photos} on {event.device}. {event.caching}")
         elif isinstance(event, Judged):
             self._text("fine-tuning", event.in_words())
+            self._dropped = event.dropped
         elif isinstance(event, RunFinished | RunStopped):
             self._end(event)
         elif isinstance(event, RunFailed):
@@ -115,6 +117,7 @@ class Board:
 
     def _end(self, event: RunFinished | RunStopped) -> None:
         step = self.epochs[-1].epoch if self.epochs else 0
+        self._best = event.best_epoch
         for tag, value in (("accuracy/test", event.accuracy), ("accuracy/held out", event.validation_accuracy)):
             if value is not None:
                 self._scalar(tag, value, step)
@@ -153,7 +156,7 @@ class Board:
             figures.confusion(np.array(self.run.report()["confusion"]), self.run.classes, path)
             self._picture("confusion", path, step)
             if self.epochs:
-                figures.curves(self.epochs, path)
+                figures.curves(self.epochs, path, self._best, self._dropped)
                 self._picture("curves", path, step)
 
     def _picture(self, tag: str, path: Path, step: int) -> None:

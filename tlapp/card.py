@@ -127,7 +127,7 @@ def _cross_validated(report: dict[str, Any]) -> str:
     if not found:
         return ""
     worth = f"{evaluate.percent(found['accuracy'])}, {evaluate.plausibly(found['interval'], ' to ')}"
-    return f"On all {found['n']:,} photos, each held out in turn: {worth}."
+    return f"On all {found['n']:,} photos, {evaluate.UNSEEN}: {worth}."
 
 
 def _calibration(report: dict[str, Any]) -> list[str]:
@@ -137,7 +137,7 @@ def _calibration(report: dict[str, Any]) -> list[str]:
     return [
         f"When it says 90 %, how near to nine times in ten it is right (expected calibration error on test photos): "
         f"{100 * found['ece']:.1f} percentage points; before a temperature of {found['temperature']:.2f} was fitted on "
-        f"held-out photos, {100 * found['ece_before']:.1f}."
+        f"photos that it had not learned from, {100 * found['ece_before']:.1f}."
     ]
 
 

@@ -30,6 +30,7 @@ from tlapp import (
 from tlapp import dataset as datasets
 from tlapp import plan as plans
 from tlapp.errors import DataError, RunError, UsageError, UserError, printable
+from tlapp.evaluate import percent
 from tlapp.events import Progress, Queued
 from tlapp.imagefolder import SIDES
 
@@ -329,7 +330,7 @@ def predict(options: argparse.Namespace) -> int:
     else:
         for answer in answers:
             if isinstance(answer, predict.Prediction):
-                print(f"{_said(answer)}  {answer.probability:.0%}  {printable(answer.file)}")
+                print(f"{_said(answer)}  {percent(answer.probability)}  {printable(answer.file)}")
     for answer in unreadable:
         terminal.refuse(str(answer))
     return 1 if unreadable else 0

@@ -177,7 +177,9 @@ def without_copies(
     skipped += [Skipped(found[i][1].name, why, first_of[i], found[i][1].side) for i, why in dropped.items()]
     n_copies = len(dropped) - sum(first_of[i] in {d.photo.name for d in disputed} for i in dropped)
     if n_copies:
-        notes.append(f"{_count(n_copies, 'photo')} left out as exact copies of others.")
+        notes.append(
+            f"{_count(n_copies, 'photo')} left out as {'an exact copy' if n_copies == 1 else 'exact copies'} of others."
+        )
     if disputed:
         notes.append(
             f"{_count(len(disputed), 'photo')} in more than one class with the same bytes: left out until you say."
@@ -238,7 +240,7 @@ def advice(dataset: Dataset) -> list[str]:
         said.append(f"Below {FEW} photos a class the score says little: {some(few)}.")
     said += _lookalikes(dataset.classes)
     if not has_test(dataset.photos):
-        said.append("A part of each class is held back as test photos: the score comes from these alone.")
+        said.append("A part of each class is set apart as test photos: the score comes from these alone.")
         return said
     tested = {dataset.classes[photo.label] for photo in dataset.photos if photo.side == "test"}
     untested = [name for name in dataset.classes if name not in tested]

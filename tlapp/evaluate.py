@@ -13,6 +13,10 @@ from typing import Any
 import numpy as np
 
 METHOD = "95 %, Wilson"
+Z = 1.96
+"""Standard errors to either side that 95 % lie within."""
+UNSEEN = "each asked of a model that had not learned from it"
+"""Of photos that were asked in cross-validation, or on validation: what is said behind their number."""
 WORTH = 0.7
 HARDLY_CHANCE = 0.05
 """What `sign_test` gives at most where a difference is hardly chance."""
@@ -83,7 +87,7 @@ def of_counts(confusion: np.ndarray) -> Scores:
 
 def interval(accuracy: float, n: float) -> tuple[float, float]:
     """The 95 % interval around an accuracy on `n` photos, in shares of 1 (Wilson, 1927)."""
-    z = 1.96
+    z = Z
     middle = (accuracy + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (accuracy * (1 - accuracy) / n + z * z / (4 * n * n)) ** 0.5
     return max(0.0, middle - half), min(1.0, middle + half)
@@ -155,19 +159,22 @@ def counted(right: int, n: int) -> str:
 
 
 def beside_instant(compared: dict[str, Any], framing: str = "crop") -> str:
-    """How a run and the instant model do on the same photos held back (`compared` of a report), in a sentence.
+    """How a run and the instant model do on the same photos (`compared` of a report), in a sentence.
 
-    A letterboxed run is compared with an instant model that is letterboxed too: another one than that of the Data tab.
+    One does better only where chance alone hardly (in less than 5 of 100 cases) gives such a difference. A letterboxed
+    run is compared with an instant model that is letterboxed too: another one than that of the Data tab.
     """
     model = "instant model with grey bars" if framing == "letterbox" else "instant model"
     n, run, instant = (compared[name] for name in ("n", "run", "instant"))
-    photos = f"{n:,} photo{'s' if n > 1 else ''} held back"
+    photos = f"{n:,} photo{'s' if n > 1 else ''}, {UNSEEN}"
     best, other = counted(max(run, instant), n), counted(min(run, instant), n)
-    if 0 < abs(run - instant) <= compared.get("differ", abs(run - instant)) ** 0.5:
-        first, then = ("This run", f"the {model}") if run > instant else (f"The {model}", "this run")
-        return f"{first} is right about {best} of {photos}, {then} about {other}: a difference that may be chance."
-    if instant > run:
-        return f"The {model} does better on {photos}: {best} right against {other}."
+    apart = abs(run - instant)
+    first, then = ("This run", f"the {model}") if run > instant else (f"The {model}", "this run")
+    if apart == 0:
+        return f"This run does as well as the {model} on {photos}: each is right about {best}."
+    if apart <= Z * compared.get("differ", apart) ** 0.5:
+        first = first[0].lower() + first[1:]
+        return f"On {photos}: {first} is right about {best}, {then} about {other}, a difference that may be chance."
     if run > instant:
         return f"This run does better than the {model} on {photos}: {best} right against {other}."
-    return f"This run does as well as the {model} on {photos}: each is right about {best}."
+    return f"The {model} does better on {photos}: {best} right against {other}."

@@ -125,6 +125,11 @@ class Judged(Event):
         known = {f"{when}_interval": evaluate.interval(it, self.n) for when, it in scores.items() if it is not None}
         return {**known, "method": evaluate.METHOD}
 
+    @property
+    def dropped(self) -> bool:
+        """Whether fine-tuning was tried and is not in the model that is kept."""
+        return self.diverged or (self.after is not None and not self.kept)
+
     def in_words(self) -> str:
         """A sentence for the person."""
         if self.diverged:

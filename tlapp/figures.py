@@ -39,18 +39,20 @@ _OTHER_FONTS = (
 )  # fmt: skip
 
 
-def curves(epochs: Sequence[EpochFinished], path: Path) -> None:
+def curves(epochs: Sequence[EpochFinished], path: Path, best: int = 0, dropped: bool = False) -> None:
     """Save loss and accuracy against epochs at `path`: a PNG of 1320 × 540 pixels.
 
-    Raises ValueError for no epochs, OSError if the file cannot be written.
+    `best`: the epoch to mark, whose weights the run delivers; 0: the best so far. `dropped`: fine-tuning is not in
+    these. Raises ValueError for no epochs, OSError if the file cannot be written.
     """
     if not epochs:
         raise ValueError("there are no epochs to draw")
     told = sorted({e.epoch: e for e in epochs}.values(), key=lambda e: e.epoch)  # a resumed run may tell one twice
     figure = _figure(11, 4.5)
     loss, accuracy = figure.subplots(1, 2)
-    _panel(loss, told, [e.train_loss for e in told], [e.validation_loss for e in told])
-    _panel(accuracy, told, [100 * e.train_accuracy for e in told], [100 * e.validation_accuracy for e in told])
+    mark = (best or told[-1].best_epoch, dropped)
+    _panel(loss, told, [e.train_loss for e in told], [e.validation_loss for e in told], *mark)
+    _panel(accuracy, told, [100 * e.train_accuracy for e in told], [100 * e.validation_accuracy for e in told], *mark)
     loss.set_title("Loss (mean cross-entropy, nats)", **_TITLE)
     photos = f"{told[-1].n_train:,} training and {told[-1].n_validation:,} validation photos"
     accuracy.set_title(f"Accuracy (% of {photos if told[-1].n_validation else 'photos'})", **_TITLE)
@@ -66,16 +68,30 @@ def best_in_words(told: Sequence[EpochFinished], best: int) -> str:
     return f"best of fine-tuning: epoch {best}" if tuned else f"best: epoch {best}"
 
 
-def _panel(axes: Axes, told: list[EpochFinished], training: list[float], validation: list[float]) -> None:
+def begins_in_words(first: EpochFinished, dropped: bool) -> str:
+    """Where a phase begins: "fine-tune from epoch 5"; whether what it learned is dropped."""
+    return f"{first.phase} from epoch {first.epoch}{', dropped' if dropped and first.phase == 'fine-tune' else ''}"
+
+
+def worth_in_words(at: EpochFinished, delivered: int, dropped: bool) -> str:
+    """What an epoch is worth, and whether it is that whose weights the run delivers (`delivered`; 0 before the end)."""
+    kept = at.epoch == delivered
+    words = f"Validation accuracy after epoch {at.epoch}{', which is kept' if kept else ''}: {at.validation()}"
+    return f"{words}. Fine-tuning, which came after it, is dropped." if kept and dropped else words
+
+
+def _panel(
+    axes: Axes, told: list[EpochFinished], training: list[float], validation: list[float], best: int, dropped: bool
+) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    numbers, best = [e.epoch for e in told], told[-1].best_epoch
+    numbers = [e.epoch for e in told]
     marker = "o" if len(told) == 1 else ""
     axes.plot(numbers, training, color=TRAINING, marker=marker, label="training")
     axes.plot(numbers, validation, color=VALIDATION, marker=marker, linestyle=(0, (4, 2)), label="validation")
     for before, after in pairwise(told):
         if before.phase != after.phase:
-            words = f"{after.phase} from epoch {after.epoch}"
+            words = begins_in_words(after, dropped)
             axes.axvline(after.epoch - 0.5, color=_FAINT, linewidth=1, linestyle=":", zorder=1, label=words)
     if best in numbers:
         height = validation[numbers.index(best)]

@@ -170,7 +170,8 @@ def _lines(found: Comparison) -> list[str]:
 
 
 def _line(pair: Pair) -> str:
-    return f"{pair.file} is {pair.truth}: {pair.before} {pair.sure_before:.0%} -> {pair.after} {pair.sure_after:.0%}"
+    before, after = (evaluate.percent(sure) for sure in (pair.sure_before, pair.sure_after))
+    return f"{pair.file} is {pair.truth}: {pair.before} {before} -> {pair.after} {after}"
 
 
 def _find(name: str) -> Run:

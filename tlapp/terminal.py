@@ -206,7 +206,7 @@ def _print_result(result: dict[str, Any], plan: Plan) -> None:
     held_out = result["validation"]
     if every := result.get("cross_validated"):
         print(
-            f"Asked of all {every['n']} photos, each by a model that had not learned from it: "
+            f"On all {every['n']} photos, {evaluate.UNSEEN}: "
             f"{evaluate.percent(every['accuracy'])}, {evaluate.plausibly(every['interval'], ' to ')}."
         )
     compared = result.get("compared")
@@ -217,7 +217,7 @@ def _print_result(result: dict[str, Any], plan: Plan) -> None:
     elif compared and "head" in result:
         how = f"{result['head'].capitalize()} head on all frozen blocks, "
         right = evaluate.counted(compared["run"], compared["n"])
-        known = f"{right} of {compared['n']} photos right when held out"
+        known = f"{right} of {compared['n']} photos right, {evaluate.UNSEEN}"
     print(f"{how}{known}, {max(1, round(result['seconds']))} s. Run {result['run']}")
     if few := too_few_to_tune(plan, result["n_train"]):
         print(few)
@@ -284,7 +284,7 @@ def findings(found: dict[str, Any]) -> list[str]:
         *((f"Very {kind}" if kind != "blurred" else "Blurred", found[kind]) for kind in _FLAWS),
         (
             "Cut off at the ends by the centre crop (framing=letterbox shows all)",
-            [f"{c['file']}: {c['cut']:.0%} of it" for c in found["cropped"]],
+            [f"{c['file']}: {evaluate.percent(c['cut'])} of it" for c in found["cropped"]],
         ),
     ]
     lines = ["Photos: " + ", ".join(f"{printable(name)} {n}" for name, n in found["classes"].items()) + "."]
@@ -299,13 +299,13 @@ def findings(found: dict[str, Any]) -> list[str]:
     lines += [printable(note) for note in found["notes"]]
     curve, now, ahead = found["learning_curve"], found["now"], found["forecast"]
     if curve:
-        lines.append("Accuracy by photos per class to learn from, of photos held out:")
+        lines.append(f"Accuracy by photos per class to learn from, of photos, {evaluate.UNSEEN}:")
         lines += [f"  {point['per_class']:>3}: {_brief(point)}" for point in curve]
     if ahead and now:
         lines.append(
             f"{ahead['per_class'] - now['per_class']} more photos of each class, {ahead['per_class']} instead of "
             f"{now['per_class']}, would bring about {_foreseen(ahead)}, from about {_foreseen(now)}: foreseen from "
-            f"{ahead['n']} photos that were held out."
+            f"{ahead['n']} photos, {evaluate.UNSEEN}."
         )
     return lines
 

@@ -70,6 +70,11 @@ class Model:
         }  # fmt: skip
 
 
+def percent(share: float) -> str:
+    """A share of 1 as whole per cent; 100 only where it is all."""
+    return f"{100 if share == 1 else min(99, round(100 * share))} %"
+
+
 def answer(model: Model, file: str) -> dict[str, Any]:
     """As `Model.predict`, of a file; what is wrong with it is said in `error`."""
     try:
@@ -99,7 +104,7 @@ def main() -> int:
             print(ascii(one["error"])[1:-1], file=sys.stderr)
         elif not options.json:
             said = f"{NONE}, nearest is {one['label']}" if one["unknown"] else one["label"]
-            print(f"{said}  {one['probability']:.0%}  {one['file']}")
+            print(f"{said}  {percent(one['probability'])}  {one['file']}")
     return 1 if any("error" in one for one in answers) else 0
 
 

@@ -14,6 +14,7 @@ function sort(head) {
   for (const other of head.parentNode.querySelectorAll('[aria-sort]')) other.setAttribute('aria-sort', 'none');
   head.setAttribute('aria-sort', down ? 'descending' : 'ascending');
   body.append(...keyed.map(([, row]) => row));
+  observer.takeRecords(); // no new answers
 }
 
 function open(button) {
@@ -21,6 +22,7 @@ function open(button) {
   list.dataset.row = button.closest('tr').dataset.row;
   list.setAttribute('aria-label', button.getAttribute('aria-label'));
   button.replaceWith(list);
+  observer.takeRecords();
   list.focus();
 }
 
@@ -31,12 +33,14 @@ element.addEventListener('click', (event) => {
   else if (event.target.closest('[data-why]')) trigger('select', { pick: event.target.closest('[data-why]').dataset.why });
 });
 
-new MutationObserver((changes) => {
-  const added = changes.flatMap((change) => [...change.addedNodes]);
-  const found = added.find((node) => node.matches?.('.tl-answer, .tl-many'));
+// Gradio changes what stands there into the new answer, whose height is known once its photo is.
+const observer = new MutationObserver(async () => {
+  const found = element.querySelector('.tl-answer, .tl-many');
   found?.scrollTo(0, 0);
+  await found?.querySelector('img')?.decode().catch(() => {});
   found?.scrollIntoView({ block: 'nearest' });
-}).observe(element, { childList: true, subtree: true });
+});
+observer.observe(element, { childList: true, subtree: true, characterData: true, attributeFilter: ['src'] });
 
 element.addEventListener('change', (event) => {
   const list = event.target.closest('.tl-right');

@@ -16,7 +16,7 @@ from tlapp.dataset import Dataset
 from tlapp.errors import RunError, UserError
 from tlapp.runs import Run
 from tlapp.tasks import Report, Task
-from tlapp.ui import api, audit, data, live, pieces, recall, results, shelf, test, train, why
+from tlapp.ui import api, audit, data, live, pieces, recall, results, shelf, slider, test, train, why
 from tlapp.ui.drop import ANYWHERE, drop_zone
 from tlapp.ui.frame import QUIET, Mine, Step, Tab, Top, mine, together, top
 
@@ -140,6 +140,7 @@ def build_app() -> gr.Blocks:
         page.load(_device, None, device, **QUIET).then(_measure, None, None, **QUIET)
         page.load(None, js=KEEP_THEME)
         page.load(None, js=audit.KEYS)
+        page.load(None, js=slider.TYPING)
         page.load(None, js=SAY_ERRORS)
         theme.click(None, js=SWITCH_THEME)
         for number, function in page.fns.items():

@@ -121,9 +121,7 @@ def build() -> Panel:
                 change = gr.Button("Change (R)", size="sm", min_width=140, elem_id="label-change")
                 leave = gr.Button("Leave it out (X)", size="sm", min_width=120, elem_id="label-out")
                 undo = gr.Button("Undo (U)", size="sm", min_width=90, elem_id="label-undo")
-                other = gr.Dropdown(
-                    [], label="Another class", show_label=False, container=False, min_width=140, elem_id="label-other"
-                )
+                other = gr.Dropdown([], label="Another class:", min_width=220, elem_id="label-other")
             at = gr.Textbox("", visible=False)
         sections = {}
         for kind in findings.KINDS:
@@ -345,7 +343,8 @@ def _hint(look: Look) -> str:
     n = len(look.base.photos)
     about = max(5, 5 * round((3 + n / 35) / 5))
     takes = f"about {about} s" if about < 90 else f"about {about / 60:.0f} min"
-    said = f"Looks for {findings.WHAT_IT_LOOKS_FOR}, and says what more photos would bring. Takes {takes}."
+    said = f"Looks for {findings.WHAT_IT_LOOKS_FOR}, and says what more photos would bring."
+    said += "" if look.report else f" Takes {takes}."
     return f"<p>{pieces.text(said)}</p>{findings.lopsided(look.current)}"
 
 

@@ -21,6 +21,8 @@ from tlapp.ui.frame import QUIET, Mine, Waiting
 from tlapp.ui.sheets import Sheet
 
 GONE = "These answers are no longer kept. Ask about the photos again."
+ANEW = "The instant model is trained anew with them and answers from then on, in place of a model that you trained."
+"""What the button that adds does, in full."""
 _adding = Waiting("Adding was cancelled; nothing has changed.")
 _since: dict[str, tuple[int, float]] = {}
 """By dataset that photos joined: how many, and when the person asked for it."""
@@ -139,7 +141,7 @@ def tally(name: str, dataset: str) -> list[Any]:
         return [pieces.notice("warn", hindrance), gr.Button(words.format(n), visible=True, interactive=False)]
     picked = [f"`{printable(sheet.files[row][0])}` is `{printable(label)}`" for row, label in sheet.right.items()]
     rest = f" and {len(picked) - 3} more" if len(picked) > 3 else ""
-    said = f"You say: {', '.join(picked[-3:])}{rest}. Added photos are learned from, never tested on."
+    said = f"You say: {', '.join(picked[-3:])}{rest}. Added photos are learned from, never tested on. {ANEW}"
     return [pieces.notice("info", said), gr.Button(words.format(n), visible=True, interactive=True)]
 
 
@@ -152,9 +154,9 @@ def news(own: str) -> str:
         return ""
     if run is None or n == 0:
         return ""
-    photos = pieces.count(n, "photo")
     if run.is_live() or not run.has_model():
-        return pieces.notice("info", f"{photos} joined your photos. The instant model learns them now.")
+        return pieces.notice("info", _learns(n))
+    photos = pieces.count(n, "photo")
     seconds = (run.path / "report.json").stat().st_mtime - asked
     after = f", {seconds:.1f} s after your click" if 0 < seconds < 3600 else ""
     words = f"{photos} joined your photos. The new model, run {run.id}, is ready{after}: it answers the next photos."
@@ -195,9 +197,13 @@ def _join(name: str, dataset: str, report: Report) -> Joined:
 def _said(joined: Joined) -> str:
     said = "".join(pieces.notice("warn", sentence) for sentence in joined.refused)
     if joined.photos:
-        n = pieces.count(len(joined.photos), "photo")
-        return pieces.notice("info", f"{n} joined your photos. The instant model learns them now.") + said
+        return pieces.notice("info", _learns(len(joined.photos))) + said
     return said
+
+
+def _learns(n: int) -> str:
+    """What happens once so many photos have joined."""
+    return f"{pieces.count(n, 'photo')} joined your photos. The instant model learns {'it' if n == 1 else 'them'} now."
 
 
 def _so_far(task: Task[Any]) -> str:

@@ -9,7 +9,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from tlapp import catalog
-from tlapp.plan import Plan
+from tlapp.plan import Plan, tuning
 from tlapp.ui import form, pieces
 
 if TYPE_CHECKING:
@@ -24,8 +24,11 @@ SLOW = 600
 """Seconds of a whole run above which it is called slow."""
 
 
-def table(plan: Plan, n_classes: int, n_train: int, n_validation: int, speed: Speed, seconds: float) -> str:
+def table(
+    plan: Plan, n_classes: int, n_train: int, n_validation: int, speed: Speed, seconds: float, tunes: bool = False
+) -> str:
     """A row for each block, and one for all, as HTML; then a warning if there is one. `seconds`: of the whole run.
+    `tunes`: the last stage may learn after the exact head, which has a row of its own.
 
     A row says by how much the choice would be dearer if the block learned than if it were frozen, all else as it is.
     """
@@ -46,17 +49,36 @@ def table(plan: Plan, n_classes: int, n_train: int, n_validation: int, speed: Sp
             dearest = name, seconds_more
         cells = [form.short(more.numbers - less.numbers), _time(seconds_more), _memory(more.memory - less.memory)]
         rows += _row(name, "learns", cells, True) if learns else _row(name, "frozen", [f"+ {c}" for c in cells], False)
-    per_photo = f"{round(now.numbers / n_train):,} a photo"
-    total = [f"{form.short(now.numbers)}<br><span>{per_photo}</span>", _time(now.seconds), _memory(now.memory)]
-    rows += _row("All, with the head", "", total, True)
+    n = n_learned(plan, n_train, n_validation)
+    if tunes:
+        tail = ", ".join(name for name in names if name not in tuning(plan).frozen)
+        rows += _row("The head, fitted first", "", _total(now, n), True)
+        rows += _row(f"With {tail}, if that helps", "", _total(cost(tuning(plan).frozen), n), True)
+    else:
+        rows += _row("All, with the head", "", _total(now, n), True)
     head = "".join(f'<th scope="col">{name}</th>' for name in ("Block", "", "Numbers", "An epoch", "Memory"))
-    caption = "What each block costs; with a + what it would add if it learned. Measured and counted on this machine."
-    if plan.solver != "sgd":
+    caption = (
+        "What each block costs; with a + what it would add if it alone learned, the way back to it through all blocks "
+        "below included: two blocks add less than both figures. Measured and counted on this machine."
+    )
+    if tunes:
+        caption += " Auto fits the head exactly, and then tries the last row, which it keeps only if that helps."
+    elif plan.solver != "sgd":
         caption += " Here the head is fitted exactly; the figures are those of gradient descent with these ticks."
     return (
         f'<table class="tl-table tl-costs"><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table>{pieces.notice('warn', _warning(plan, now, n_train, seconds, dearest[0]))}"
     )
+
+
+def n_learned(plan: Plan, n_train: int, n_validation: int) -> int:
+    """How many photos what is delivered has learned from: an exact head is fitted on validation photos too."""
+    return n_train if plan.solver == "sgd" else n_train + n_validation
+
+
+def _total(cost: Cost, n: int) -> list[str]:
+    per_photo = f"{round(cost.numbers / n):,} a photo"
+    return [f"{form.short(cost.numbers)}<br><span>{per_photo}</span>", _time(cost.seconds), _memory(cost.memory)]
 
 
 def _row(name: str, state: str, cells: list[str], learns: bool) -> str:

@@ -209,7 +209,7 @@ def describe(found: Dataset | None) -> str:
     """The classes in pictures, as HTML."""
     if found is None:
         words = "No photos yet. Drop a folder above, or try the demo set: it is drawn, not photographed."
-        return pieces.notice("info", words)
+        return f'<div class="tl-none-yet">{pieces.notice("info", words)}</div>'
     members: dict[int, list[int]] = {}
     for index, photo in enumerate(found.photos):
         members.setdefault(photo.label, []).append(index)

@@ -45,7 +45,7 @@ class Panel(NamedTuple):
 
 
 def fraction_slider() -> gr.Slider:
-    """The part of each class that is held back as test photos."""
+    """The part of each class that is set apart as test photos."""
     return gr.Slider(
         5, 50, DEFAULT_SHARE, step=5, label="Test photos, % of each class", elem_id="test-fraction", visible=False,
         buttons=[],

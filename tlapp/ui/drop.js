@@ -184,7 +184,7 @@ async function take(collect) {
     await upload(sift(found), sent, found.skipped, signal);
     props.value = { files: sent, skipped: found.skipped };
     trigger('upload');
-    say(`${counted(sent.length)} uploaded.`);
+    say(`${counted(sent.length)} uploaded. ${find('.said').dataset.then}`);
   } catch (error) {
     if (signal.aborted) say('Cancelled. Nothing was kept.');
     else say(error instanceof Failure ? error.message : `This could not be read (${error.name}). Try again.`, true);

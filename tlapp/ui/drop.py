@@ -26,14 +26,15 @@ _MAX_NAME = 4096
 
 
 class Kind(NamedTuple):
-    """What a zone asks for: its words, the attributes of its input for files, whether pictures are pasted, and whether
-    photos may be dropped anywhere on the page that no zone covers.
+    """What a zone asks for: its words, the attributes of its input for files, what comes after the upload, whether
+    pictures are pasted, and whether photos may be dropped anywhere on the page that no zone covers.
     """
 
     title: str
     hint: str
     button: str
     files: str
+    then: str = "The answers appear below."
     pastes: bool = False
     anywhere: bool = False
 
@@ -43,6 +44,7 @@ FOLDER = Kind(
     "Or several class folders at once, or a zip of them.",
     "Choose a zip",
     'accept=".zip"',
+    "The photos in them appear below.",
 )
 PHOTOS = Kind(
     "Drop a photo, or paste one",

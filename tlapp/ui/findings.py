@@ -222,13 +222,13 @@ def ahead(report: Report) -> str:
         said = (
             f"{MORE} more photos of each class, {then.per_class} instead of {now.per_class}, would bring {then_about}"
         )
-        said += f", from {now_about}: foreseen from {pieces.count(last.n, 'photo')} that were held out."
+        said += f", from {now_about}: foreseen from {pieces.count(last.n, 'photo')}, {evaluate.UNSEEN}."
         if then.accuracy <= now.high:
             said += " That is within what chance allows: more photos alone may change little."
     else:
         said = f"About {last.brief()} now. The classes are too small to say what more photos would bring."
     rows = [[p.per_class, pieces.percent(p.accuracy), p.n, evaluate.span((p.low, p.high))] for p in points]
-    caption = "Measured with the instant model's kind of head on photos held out, test photos included."
+    caption = f"Measured with the instant model's kind of head on photos, test photos included, {evaluate.UNSEEN}."
     table = pieces.table(["Photos of each class", "Right", "Photos asked", "95 % interval"], rows, caption)
     return (
         f"{title}<p>{pieces.text(said)}</p>"

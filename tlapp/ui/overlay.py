@@ -21,12 +21,18 @@ def single(record: Record) -> str:
     is_one_step = len(record.epochs) == 1 and record.run.plan.solver != "sgd"
     if is_one_step and not record.live:
         return '<p class="tl-hint">The head was fitted exactly, in one step: there is no curve.</p>'
-    return curve(record.epochs, record.n_epochs, record.delivered)
+    return curve(record.epochs, record.n_epochs, record.delivered, record.dropped)
 
 
-def overlay(epochs: Sequence[EpochFinished], other: Sequence[EpochFinished], names: tuple[str, str]) -> str:
-    """Both plots as HTML, the first run's lines whole, the other's dashed, and what the ends are worth in words; ""
-    where a run has no epochs, or both have but one.
+def overlay(
+    epochs: Sequence[EpochFinished],
+    other: Sequence[EpochFinished],
+    names: tuple[str, str],
+    best: tuple[int, int] = (0, 0),
+    dropped: tuple[bool, bool] = (False, False),
+) -> str:
+    """Both plots as HTML, the first run's lines whole, the other's dashed, and what the best epochs are worth in words;
+    "" where a run has no epochs, or both have but one. `best`, `dropped`: as `curve` takes them, of each run.
     """
     if not epochs or not other:
         return ""
@@ -36,9 +42,17 @@ def overlay(epochs: Sequence[EpochFinished], other: Sequence[EpochFinished], nam
         return ""
     plots = _plot("Loss", told, names, n, "", lambda e: e.validation_loss)
     plots += _plot("Accuracy", told, names, n, "\u00a0%", lambda e: 100 * e.validation_accuracy)
-    ends = "; ".join(f"{name}: {one[max(one)].validation()}" for name, one in zip(names, told, strict=True))
-    words = f'<p class="tl-hint">{pieces.text(f"Validation accuracy at the end: {ends}")}</p>'
+    worth = "; ".join(map(_worth, names, told, best, dropped))
+    words = f'<p class="tl-hint">{pieces.text(f"Validation accuracy of what is kept: {worth}")}</p>'
     return f'<div class="tl-curve">{STYLE}{plots}</div>{words}'
+
+
+def _worth(name: str, told: dict[int, EpochFinished], best: int, dropped: bool) -> str:
+    """The validation accuracy of the epoch whose weights are kept."""
+    last = told[max(told)]
+    kept = told.get(best or last.best_epoch, last)
+    words = f"{name}: epoch {kept.epoch}, {kept.validation()}"
+    return f"{words}, before fine-tuning, which is dropped" if dropped and best else words
 
 
 def _plot(

@@ -36,13 +36,12 @@ def summary(found: Dataset | None, plan: Plan | UserError) -> tuple[str, gr.Butt
     up_to = "Up to " if tunes or (plan.solver != "sgd" and plan.depth == "auto") else ""
     seconds = estimate.seconds(plan, *sizes, len(split.test), speed)
     time = estimate.in_words(seconds)
-    n = len(split.train) if plan.solver == "sgd" else len(split.train) + len(split.validation)
     line = pieces.notice(
         "info",
-        f"{up_to}{numbers:,} numbers will be learned from {pieces.count(n, 'photo')}. "
+        f"{up_to}{numbers:,} numbers will be learned from {pieces.count(costs.n_learned(plan, *sizes), 'photo')}. "
         f"{time[0].upper()}{time[1:]} at most. {_verdict(plan, entry, len(split.train), tunes)}",
     )
-    table = costs.table(plan, len(found.classes), *sizes, speed, seconds)
+    table = costs.table(plan, len(found.classes), *sizes, speed, seconds, tunes)
     if not plan.weights and not catalog.weights_path(entry).is_file():
         reason = f"{entry.title}'s weights are not on this machine: fetch them, use a file, or take another backbone."
         return line, gr.Button(f"Train · {time}", interactive=False), pieces.notice("warn", reason), table

@@ -92,7 +92,7 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
     now.change(every.refresh.function, every.refresh.inputs, every.refresh.outputs, **QUIET)
     counts.select(show_cell, pick, cell, **QUIET).then(None, js=TO_CELL)
     for photos in (cell, rest):
-        why.open_after(photos.select(show_why, pick, dialog, **QUIET))
+        why.open_on(photos.select, show_why, pick, dialog)
     for button, make_it in zip(files, FILES.values(), strict=True):
         button.click(partial(make, make_it), pick, made, queue=False).success(None, made, js=SAVE)
     every.chose.then(take_chosen, every.chosen, pick, **QUIET).then(show, pick, shown, **QUIET)
@@ -124,7 +124,7 @@ def _of_all(report: dict[str, Any]) -> str:
     if not every:
         return ""
     right = f"{pieces.percent(every['accuracy'])}, {evaluate.plausibly(every['interval'])}"
-    return f" Asked of all {every['n']} photos, each by a model that had not learned from it: {right}."
+    return f" On all {every['n']} photos, {evaluate.UNSEEN}: {right}."
 
 
 def _chosen_by(report: dict[str, Any]) -> str:
@@ -141,7 +141,7 @@ def _chosen_by(report: dict[str, Any]) -> str:
     seen = "features of several depths" if report["depth"] == "several" else "the last block's features"
     twice = ", each photo asked twice, mirrored too" if report["mirror"] else ""
     n = report["compared"]["n"]
-    return f"A {report['head']} head on {seen}{twice}. On {n} photos, each held out while the head was chosen: {best}."
+    return f"A {report['head']} head on {seen}{twice}. On {n} photos, {evaluate.UNSEEN}: {best}."
 
 
 def _rest(run: Run) -> str:
@@ -204,7 +204,10 @@ def _unknown(photo: dict[str, Any], keep: float) -> str:
 
 
 def _curves(run: Run) -> Path:
-    return _drawn(run, "curves.png", partial(figures.curves, shelf.record(run).epochs))
+    record = shelf.record(run)
+    return _drawn(
+        run, "curves.png", partial(figures.curves, record.epochs, best=record.delivered, dropped=record.dropped)
+    )
 
 
 def _confusion(run: Run) -> Path:

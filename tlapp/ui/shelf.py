@@ -275,6 +275,11 @@ class Record:
         return self.end.best_epoch if isinstance(self.end, RunFinished) else 0
 
     @property
+    def dropped(self) -> bool:
+        """Whether fine-tuning was tried and dropped."""
+        return self.judged is not None and self.judged.dropped
+
+    @property
     def can_resume(self) -> bool:
         """Whether it was stopped, failed or was interrupted."""
         return not self.live and not isinstance(self.end, RunFinished)

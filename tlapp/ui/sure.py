@@ -16,7 +16,7 @@ OLD = "This run was made by an earlier version, which did not measure it. Train 
 LEVELS = (0.9, 0.8, 0.7, 0.5)
 SIDE, LEFT, TOP = 240, 64, 12
 FEW = 40
-"""Held-out photos below which a line between them is rough."""
+"""Photos below which a line between them is rough."""
 
 
 class Sure(NamedTuple):
@@ -92,8 +92,8 @@ def _words(report: dict[str, Any]) -> str:
             break
     sentences.append(
         f"Over all {pieces.count(len(photos), 'test photo')}, how sure it says it is and how often it is right differ "
-        f"by {100 * found['ece']:.1f} points (expected calibration error). A temperature, fitted on held-out photos, "
-        f"sees to that: without it they would differ by {100 * found['ece_before']:.1f}."
+        f"by {100 * found['ece']:.1f} points (expected calibration error). A temperature, fitted on "
+        f"{_others(report)}, sees to that: without it they would differ by {100 * found['ece_before']:.1f}."
     )
     return f"<p>{pieces.text(' '.join(sentences))}</p>"
 
@@ -135,14 +135,13 @@ def _numbers(bins: list[dict[str, Any]]) -> str:
 
 
 def _cost(report: dict[str, Any], percent: int) -> str:
-    """What a line at this part of known photos costs, in sentences: on held-out photos, as the choice is made here."""
+    """What a line at this part of known photos costs, in sentences; never on test photos: a choice is made here."""
     found = report["unknown"]
     row = next(row for row in found["costs"] if row["keep"] == percent)
     n, kept = found["held_out"], row["kept"]
     sentences = [
-        f"Answers about {percent} % of the photos of your classes: of the {n} held out while it learned (validation), "
-        f"{kept} get an answer and {n - kept} would be called none of these."
-        + (" With so few, the line is rough." if n < FEW else "")
+        f"Answers about {percent} % of the photos of your classes: of {n} {_others(report)}, {kept} get an answer and "
+        f"{n - kept} would be called none of these." + (" With so few, the line is rough." if n < FEW else "")
     ]
     if found["strangers"]:
         share = pieces.percent(row["let_in"] / found["strangers"])
@@ -156,6 +155,13 @@ def _cost(report: dict[str, Any], percent: int) -> str:
             "How many strangers would be let in cannot be measured with two classes; it can from three on."
         )
     return f"<p>{pieces.text(' '.join(sentences))}</p>"
+
+
+def _others(report: dict[str, Any]) -> str:
+    """The photos that certainty and the line are set by, in words: an exact head is cross-validated on all of them."""
+    if "head" in report and not report["fine_tuned"]:
+        return f"photos, {evaluate.UNSEEN}"
+    return "validation photos"
 
 
 def _tested(report: dict[str, Any], percent: int) -> str:

@@ -146,7 +146,7 @@ def build(mine: Mine, dialog: gr.HTML, anywhere: gr.HTML) -> Tab:
     def show_why(kept: str, event: gr.EventData) -> str:
         return _why(sheets.get(kept), str(event.pick))
 
-    why.open_after(shown.select(show_why, sheet, dialog, **QUIET))
+    why.open_on(shown.select, show_why, sheet, dialog)
     outputs = [shown, sheet, download, old, again, panel.tally, panel.add]
     follows = [progress, cancel, *outputs]
     zone.upload(from_zone, [zone, pick, sheet, mine.dataset], follows, show_progress="hidden")

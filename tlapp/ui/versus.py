@@ -30,7 +30,14 @@ def versus(found: Comparison) -> str:
     else:
         body = f'<p id="compared-words">{pieces.text(found.in_words())}</p>' + _photos(found, names)
     records = [shelf.record(run) for run in (found.after, found.before)]
-    drawn = overlay(records[0].epochs, records[1].epochs, (names["after"], names["before"]))
+    after, before = records
+    drawn = overlay(
+        after.epochs,
+        before.epochs,
+        (names["after"], names["before"]),
+        (after.delivered, before.delivered),
+        (after.dropped, before.dropped),
+    )
     curves = f"<h3>Validation curves</h3>{drawn}" if drawn else ""
     return f'<div class="tl-versus">{words}{body}<h3>Settings that differ</h3>{_settings(found, names)}{curves}</div>'
 

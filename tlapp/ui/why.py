@@ -5,6 +5,7 @@ Knows runs, their answers and heat maps; starts nothing and keeps nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -12,24 +13,45 @@ import numpy as np
 
 from tlapp.runs import Run
 from tlapp.ui import pieces, shelf
+from tlapp.ui.frame import QUIET
 
 if TYPE_CHECKING:
     from tlapp.predict import Predictor
 
-OPEN = "() => document.querySelector('#why dialog')?.showModal()"
+WAIT = """(...given) => {
+  document.querySelector('#why-wait dialog')?.showModal();
+  return given;
+}"""
+"""To be run as a photo is pressed, for what speaks for the answer takes seconds; Escape gives the wait up."""
+OPEN = """() => {
+  const wait = document.querySelector('#why-wait dialog');
+  if (wait?.open) document.querySelector('#why dialog')?.showModal();
+  wait?.close();
+}"""
 """To be run after the dialog was filled; Escape and its button close it."""
+CLOSE = "() => document.querySelector('#why-wait dialog')?.close()"
+LOOKING = (
+    '<dialog class="tl-why" aria-label="Looking"><form method="dialog"><header><h2 role="status">'
+    '<span class="tl-spin" aria-hidden="true"></span>Looking for what spoke for the answer…</h2>'
+    '<button aria-label="Cancel">✕</button></header></form></dialog>'
+)
 
 NEAREST = 5
 
 
 def build() -> gr.HTML:
-    """Lay the dialog out, empty."""
+    """Lay the dialog out, empty, and the one that is shown until it is filled."""
+    gr.HTML(LOOKING, elem_id="why-wait", apply_default_css=False)
     return gr.HTML(elem_id="why", apply_default_css=False)
 
 
-def open_after(event: Any) -> None:
-    """Open the dialog once the event has filled it."""
-    event.then(None, js=OPEN)
+def open_on(listener: Callable[..., Any], show: Callable[..., Any], inputs: Any, dialog: gr.HTML) -> None:
+    """Have `show` fill the dialog upon what `listener` listens to, such as `photos.select`; that it looks is said at
+    once, and ends with a fault too.
+    """
+    event = listener(show, inputs, dialog, js=WAIT, **QUIET)
+    event.success(None, js=OPEN)
+    event.failure(None, js=CLOSE)
 
 
 def dialog(run: Run, pixels: np.ndarray, file: str, truth: str = "") -> str:
