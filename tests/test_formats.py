@@ -125,7 +125,7 @@ def served():
         try:
             line = process.stdout.readline()
             process.send_signal(signal.SIGINT)
-            rest, _ = process.communicate(timeout=60)
+            rest, _ = process.communicate(timeout=180)
         finally:
             process.kill()
     assert (process.returncode, rest) == (0, "")

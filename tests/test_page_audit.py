@@ -158,6 +158,7 @@ def test_acting_takes_photos_out_and_undo_brings_them_back_while_the_rest_stays(
     assert site.locator("#found-near .tl-out").count() == 1
     site.locator("#act-outliers", has_text="Leave it out").click()
     photos(site, 14)
+    site.locator("#undo-near").scroll_into_view_if_needed()
     place = site.locator("#undo-near").bounding_box()["y"]
     site.locator("#undo-near").click()
     photos(site, 15)

@@ -41,8 +41,11 @@ def easy(tmp_path_factory):
 
 @pytest.fixture
 def hard(tmp_path):
-    """24 photos of two classes that nobody can tell apart, without a split, in the test's own workspace."""
-    return dataset.scan(fill(tmp_path / "hard", {"ones": 12, "twos": 12}))
+    """24 photos of two classes that nobody can tell apart, without a split, in the test's own workspace.
+
+    An exact head is right about at most half of their validation photos.
+    """
+    return dataset.scan(fill(tmp_path / "hard", {"ones": 12, "twos": 12}, seed=300))
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def upgraded(values: Values, kind: str) -> Values:
     Raises NewerError where it cannot know them, else ValueError where they are not what their schema says.
     """
     newest, steps = {"run": (RUN, {}), "plan": (PLAN, _PLAN), "report": (REPORT, _REPORT), "bundle": (BUNDLE, {})}[kind]
-    number = values.get("schema", 1)
+    number = values.get("schema", newest)  # every version has written it
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise ValueError("its schema has no number")
     if number > newest:
