@@ -11,11 +11,27 @@ import torch
 from conftest import COLOURS, fill, photo, quick, shrink_pictures, watch
 from safetensors.torch import load, save_file
 
-from tlapp import backbones, bundles, catalog, cli, dataset, export, graph, jobs, lineage, predict, runs, scoring
+from tlapp import (
+    backbones,
+    bundles,
+    card,
+    catalog,
+    cli,
+    dataset,
+    evaluate,
+    export,
+    graph,
+    jobs,
+    lineage,
+    predict,
+    runs,
+    scoring,
+)
 from tlapp.errors import DataError, RunError, UserError
 from tlapp.events import RunFinished
 from tlapp.photos import Dataset, Photo
 from tlapp.plan import Plan
+from tlapp.ui import results
 
 pytestmark = pytest.mark.usefixtures("small_pictures")
 
@@ -87,6 +103,9 @@ def test_no_photo_that_was_learned_from_is_tested_on_with_added_classes_and_phot
     report = new.report()
     seen = sum(data.photos[int(i)].sha256 in learned for i in split.validation)
     assert report["n_validation_learned"] == seen > 0
+    assert report["n_learned"] == len(learned)
+    assert f"had learned from {seen} before this run began, so that this flatters" in results._score(new)
+    assert "cross_validated" not in report
     assert set(new.header()["learned_from"]) >= {lineage.known_by(one) for one in learned}
     files = [photo(tmp_path / f"{name}.png", colour, 900) for name, colour in COLOURS.items()]
     known = [answer.probabilities for answer in predict.load(old).predict_files(files[:2])]
@@ -159,9 +178,18 @@ def test_the_command_continues_and_says_from_what(old, tuned, home, capsys):
     arguments = ["train", str(tuned / "photos"), "--from", old.id, "--set", "solver=exact", "--set", "augmentation=off"]
     assert cli.main(arguments) == 0
     new = runs.all_runs(home)[-1]
-    assert "Starting from the network of run" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "Starting from the network of run" in said.err
     assert not differ(blocks(old), blocks(new))
     assert set(new.plan.learned) == set(old.header()["learned_from"])
+    report = new.report()
+    assert "cross_validated" not in report, "of photos that the network had learned from"
+    assert report["n_learned"] == report["compared"]["n_learned"] == len(old.header()["learned_from"])
+    flatters = f"had learned from {report['n_learned']} before this run began, so that this flatters"
+    assert flatters in said.out
+    assert flatters in results._score(new)
+    assert flatters in evaluate.beside_instant(report["compared"])
+    assert f"trained further by {old.id} on {len(new.plan.learned)} photos" in card.how(new).replace("\\", "")
     shutil.rmtree(old.path)
     assert predict.load(new).predict(np.zeros((60, 60, 3), np.uint8)).label in new.classes
     for wrong, said in ((["--from", "99"], "no run"), (["--from", new.id, "--backbone", "resnet18"], "is of"),
@@ -205,8 +233,36 @@ def test_weights_of_a_run_that_do_not_fit_are_refused(old, harm):
         backbones.load(entry, 2, weights=path.with_name("harmed.safetensors"))
 
 
+def test_a_test_folder_of_which_all_photos_of_a_class_were_learned_from_is_refused():
+    sides = {(label, i): "test" for label in (0, 1) for i in range(5)}
+    data, learned = made((30, 30), (5, 2), sides)
+    with pytest.raises(DataError, match="every photo of `0`"):
+        data.split(learned=learned)
+
+
+def test_a_score_on_photos_that_an_opened_model_learned_from_is_said_to_flatter(old, tuned, home, monkeypatch):
+    shutil.rmtree(old.dataset_folder)
+    said = scoring.evaluate_run(old, tuned / "photos")["notes"]
+    n = len(old.header()["learned_from"])
+    assert f"{n} of these 20 photos took part in the training, so the score flatters." in said
+
+
+def test_a_run_whose_start_is_gone_is_not_resumed_and_says_why(old, tuned):
+    data = dataset.scan(tuned / "photos")
+    plan = continuing(old, data)
+    new, lock = runs.create(old.path.parent.parent, {
+        "plan": plan.to_dict(), "dataset": data.id, "source": "x", "classes": list(data.classes),
+    })  # fmt: skip
+    lock.release()
+    lineage.weights_of(old).unlink()
+    with pytest.raises(RunError, match=r"weights that run .* started from are gone"):
+        jobs.resume(new)
+
+
 def test_a_plan_keeps_what_its_weights_learned_from(tmp_path):
     plan = Plan("resnet18", (), learned=("0" * 12, "1" * 12))
     assert Plan.from_json(plan.to_json()) == plan
+    with pytest.raises(UserError, match="12 digits"):
+        replace(plan, learned=("0",))
     with pytest.raises(UserError, match="no setting `learned`"):
         plan.with_settings({"learned": "x"})

@@ -141,7 +141,7 @@ class Board:
         """The plan as text, and as what TensorBoard compares runs by."""
         from torch.utils.tensorboard.summary import hparams
 
-        header, settings = self.run.header(), _flat(self.run.plan.to_dict())
+        header, settings = self.run.header(), _flat(self.run.plan.flat())
         self._text("settings", "\n".join(f"{name} = {value}" for name, value in settings.items()))
         self._text("classes", "\n".join(map(printable, header["classes"])))
         self._text("source", header["source"])
@@ -189,7 +189,5 @@ def _began(run: Run) -> float:
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
     """The plan's settings by name: numbers as they are, all else as text."""
-    flat = {name: value for name, value in values.items() if name not in ("schema", "augmentation")}
-    flat |= {f"augmentation.{name}": value for name, value in values["augmentation"].items()}
-    words = {name: ", ".join(v) if isinstance(v, list) else "none" if v is None else v for name, v in flat.items()}
+    words = {name: ", ".join(v) if isinstance(v, list) else "none" if v is None else v for name, v in values.items()}
     return {name: v if isinstance(v, int | float) else str(v) for name, v in words.items()}

@@ -58,7 +58,7 @@ def of(
         f"{report['n_validation']:,} to choose by (validation), {n:,} to test on.",
         "## How it was made",
         f"{how(run)}. All settings are in `run.json`.",
-        _table(("Setting", "Value"), _settings(plan.to_dict())),
+        _table(("Setting", "Value"), _settings(plan.flat())),
         "## Does the bundle answer as the app does",
         _table(
             ("Photos compared", "Same class", "Largest difference of a probability"),
@@ -85,7 +85,11 @@ def worth(report: dict[str, Any]) -> str:
 
 def how(run: Run) -> str:
     """The backbone and what was trained, in words without markup."""
-    return f"{catalog.get(run.plan.backbone).title}, pretrained on ImageNet; {history.approach(run.plan)}"
+    start = ""
+    if run.plan.learned:
+        before = _text(str(run.header().get("started_from") or "an earlier run"))
+        start = f", then trained further by {before} on {len(run.plan.learned):,} photos, none of which it is tested on"
+    return f"{catalog.get(run.plan.backbone).title}, pretrained on ImageNet{start}; {history.approach(run.plan)}"
 
 
 def limits(run: Run) -> tuple[str, ...]:
@@ -163,10 +167,7 @@ def _int8(found: Agreement | None) -> list[str]:
 
 
 def _settings(values: dict[str, Any]) -> list[tuple[str, str]]:
-    augmentation = values.pop("augmentation")
-    values.pop("schema")
-    rows = [*values.items(), *((f"augmentation.{name}", value) for name, value in augmentation.items())]
-    return [(name.replace("_", "\\_"), _text(_said(value))) for name, value in rows]
+    return [(name.replace("_", "\\_"), _text(_said(value))) for name, value in values.items()]
 
 
 def _said(value: Any) -> str:

@@ -89,7 +89,7 @@ def _start_from(options: argparse.Namespace, settings: dict[str, str]) -> str:
     if options.backbone not in ("auto", backbone):
         raise UserError(f"Run {run.id} is of {backbone}, not of {options.backbone}. Leave out --backbone.")
     settings["weights"] = str(lineage.weights_of(run))
-    terminal.say(f"Starting from the network of run {run.id}; no photo that it learned from is tested on.")
+    terminal.say(f"Starting from the network of run {run.id}; no file that it learned from is tested on.")
     return backbone
 
 

@@ -16,6 +16,17 @@ METHOD = "95 %, Wilson"
 Z = 1.96
 """Standard errors to either side that 95 % lie within."""
 UNSEEN = "each asked of a model that had not learned from it"
+
+
+def asked(n_learned: int) -> str:
+    """How photos beside the test photos were asked about; `n_learned` of them the network had learned from before, as a
+    run that continues another one starts from it.
+    """
+    if not n_learned:
+        return UNSEEN
+    return f"of which the network had learned from {n_learned:,} before this run began, so that this flatters"
+
+
 """Of photos that were asked in cross-validation, or on validation: what is said behind their number."""
 WORTH = 0.7
 HARDLY_CHANCE = 0.05
@@ -166,7 +177,7 @@ def beside_instant(compared: dict[str, Any], framing: str = "crop") -> str:
     """
     model = "instant model with grey bars" if framing == "letterbox" else "instant model"
     n, run, instant = (compared[name] for name in ("n", "run", "instant"))
-    photos = f"{n:,} photo{'s' if n > 1 else ''}, {UNSEEN}"
+    photos = f"{n:,} photo{'s' if n > 1 else ''}, {asked(compared.get('n_learned', 0))}"
     best, other = counted(max(run, instant), n), counted(min(run, instant), n)
     apart = abs(run - instant)
     first, then = ("This run", f"the {model}") if run > instant else (f"The {model}", "this run")

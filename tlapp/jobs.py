@@ -17,7 +17,7 @@ from pathlib import Path
 
 import filelock
 
-from tlapp import catalog, history, lineage, runs, workspace
+from tlapp import catalog, history, lineage, runs, weightfile, workspace
 from tlapp import dataset as datasets
 from tlapp.dataset import Dataset
 from tlapp.errors import OutOfMemory, RunError, UserError, WeightsError, explain_oserror, printable
@@ -55,6 +55,8 @@ def start(dataset: Dataset, plan: Plan, home: Path | None = None) -> Run:
         "created": time.strftime("%Y-%m-%d %H:%M:%S"),
         "learned_from": learned,
     }
+    if before := weightfile.of_file(Path(plan.weights)).get("run") if plan.weights else None:
+        header["started_from"] = before
     run, lock = runs.create(home, header)
     _launch(home, run, lock)
     return run
@@ -76,12 +78,23 @@ def resume(run: Run, home: Path | None = None) -> Run:
         if any(isinstance(event, RunFinished) for event in run.events()[0]):
             raise RunError(f"Run {run.id} is finished; there is nothing to resume. Start a new run instead.")
         datasets.load(run.dataset_folder)
+        _check_start(run)
         run.forget_stop()
     except BaseException:
         lock.release()
         raise
     _launch(home or run.path.parent.parent, run, lock)
     return run
+
+
+def _check_start(run: Run) -> None:
+    """Raise RunError where the weights that the run started from are gone."""
+    weights = run.plan.weights
+    if weights and not Path(weights).is_file():
+        raise RunError(
+            f"The weights that run {run.id} started from are gone ({printable(weights)}). Put the file back, or start "
+            "a new run."
+        )
 
 
 @contextlib.contextmanager

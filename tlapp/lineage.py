@@ -10,6 +10,8 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
+
 from tlapp import dataset as datasets
 from tlapp import weightfile, workspace
 from tlapp.dataset import Dataset
@@ -33,6 +35,12 @@ def learned_from(plan: Plan, dataset: Dataset) -> list[str]:
     split = plan.split(dataset)
     own = {known_by(dataset.photos[int(i)].sha256) for part in (split.train, split.validation) for i in part}
     return sorted(own | set(plan.learned))
+
+
+def n_learned(plan: Plan, dataset: Dataset, part: np.ndarray) -> int:
+    """How many of these photos, by their indices, the weights of the plan have learned from."""
+    before = frozenset(plan.learned)
+    return sum(known_by(dataset.photos[int(i)].sha256) in before for i in part)
 
 
 def of(run: Run) -> list[str]:

@@ -190,6 +190,8 @@ class Dataset:
         test, validation = (sides == "test") & ~seen, sides == "validation"
         pool = ~test & ~validation
         drawn = []
+        if (sides == "test").any() and seen.any():
+            self._check_unseen(test, labels, seen & (sides == "test"))
         fixed = self._fixed(pool, labels, groups)
         if not test.any():
             drawable = pool & ~fixed
@@ -223,7 +225,8 @@ class Dataset:
 
     def _check_unseen(self, drawable: np.ndarray, labels: np.ndarray, seen: np.ndarray) -> None:
         """Raise DataError where nothing is left of a class that the network has not learned from."""
-        lacking = [name for i, name in enumerate(self.classes) if seen.any() and not (drawable & (labels == i)).any()]
+        touched = np.unique(labels[seen])
+        lacking = [self.classes[i] for i in touched if not (drawable & (labels == i)).any()]
         if lacking:
             raise DataError(
                 f"The network that this run would start from has learned from every photo of {some(lacking)}, so that "

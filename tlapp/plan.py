@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -160,6 +161,8 @@ class Plan:
                 f"{', '.join(blocks)}; `all` and `none` work too."
             )
         object.__setattr__(self, "frozen", tuple(name for name in blocks if name in self.frozen))
+        if not all(re.fullmatch("[0-9a-f]{12}", one) for one in self.learned):
+            raise PlanError("learned holds what is not the beginning of a photo's SHA-256, 12 digits.")
         for name, allowed in CHOICES.items():
             check_choice(name, getattr(self, name), allowed)
         if self.solver != "sgd" and self.learning:
@@ -257,6 +260,12 @@ class Plan:
             raise PlanError("This plan was written by a newer version of tlapp. Update tlapp to read it.") from error
         except (TypeError, KeyError, ValueError) as error:
             raise PlanError(f"This is not a plan that tlapp can read ({error}).") from error
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting by name, to be shown: "augmentation.crop" and so on; of `learned`, how many."""
+        values = {name: value for name, value in self.to_dict().items() if name not in ("schema", "augmentation")}
+        inner = {f"augmentation.{name}": value for name, value in dataclasses.asdict(self.augmentation).items()}
+        return values | {"learned": len(self.learned)} | inner
 
     def to_json(self) -> str:
         """Readable JSON of `to_dict`."""

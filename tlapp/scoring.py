@@ -15,7 +15,7 @@ import numpy as np
 from tlapp import dataset as datasets
 from tlapp import evaluate, lineage, predict
 from tlapp.dataset import Dataset
-from tlapp.errors import DataError, some
+from tlapp.errors import DataError, RunError, some
 from tlapp.predict import BATCH, Predictor
 from tlapp.runs import Run
 
@@ -87,14 +87,10 @@ def _notes(run: Run, other: Dataset, predictor: Predictor, known: np.ndarray) ->
     if foreign:
         notes.append(f"Left out {some(foreign)}: the run knows no such class.")
     try:
-        own = datasets.load(run.dataset_folder)
-    except DataError:
-        return notes
-    split = run.plan.split(own)
-    learned = {own.photos[int(i)].sha256 for i in np.concatenate([split.train, split.validation])}
-    before = frozenset(run.plan.learned)
-    hashes = [other.photos[int(i)].sha256 for i in known]
-    seen = sum(one in learned or lineage.known_by(one) in before for one in hashes)
+        learned = frozenset(lineage.of(run))
+    except RunError:
+        return [*notes, "It is not known which photos the run learned from; on these the score would flatter."]
+    seen = sum(lineage.known_by(other.photos[int(i)].sha256) in learned for i in known)
     if seen:
         notes.append(f"{seen} of these {len(known)} photos took part in the training, so the score flatters.")
     return notes

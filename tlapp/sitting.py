@@ -121,10 +121,12 @@ def _deliver(
         "n_test": len(split.test),
         "photos": photos,
     }
-    if run.plan.learned:
-        held_out = [dataset.photos[int(i)].sha256 for i in split.validation]
-        report["n_validation_learned"] = sum(lineage.known_by(one) in run.plan.learned for one in held_out)
-    if result.cross_validated is not None:
+    n_learned = [lineage.n_learned(run.plan, dataset, part) for part in (split.train, split.validation)]
+    if sum(n_learned):
+        report["n_validation_learned"], report["n_learned"] = n_learned[1], sum(n_learned)
+        known = n_learned[1] if result.n == len(split.validation) else sum(n_learned)
+        report["compared"] = report.get("compared", {}) | {"n_learned": known}
+    elif result.cross_validated is not None:
         n_right = int(scores.confusion.trace())
         report["cross_validated"] = evaluate.cross_validated(result.cross_validated, result.n, n_right, len(labels))
     learned = result.learned.to_bytes() if result.learned else b""

@@ -186,7 +186,18 @@ def _result(run: runs.Run) -> dict[str, Any]:
     """The one object that train prints."""
     plan, report = run.plan, run.report()
     names = ("n_train", "n_validation", "n_test", "validation_accuracy", "accuracy", "best_epoch", "epochs", "seconds")
-    newer = ("interval", "method", "validation", "cross_validated", "head", "depth", "mirror", "fine_tuned")
+    newer = (
+        "interval",
+        "method",
+        "validation",
+        "n_learned",
+        "n_validation_learned",
+        "cross_validated",
+        "head",
+        "depth",
+        "mirror",
+        "fine_tuned",
+    )
     return {
         "run": run.id,
         "path": str(run.path),
@@ -211,13 +222,15 @@ def _print_result(result: dict[str, Any], plan: Plan) -> None:
         )
     compared = result.get("compared")
     known = f"validation accuracy {evaluate.brief(held_out['accuracy'], held_out['n'], to=' to ')}"
+    if n_learned := result.get("n_validation_learned"):
+        known += f" (photos {evaluate.asked(n_learned)})"
     how = f"Best epoch {result['best_epoch']} of {result['epochs']}, "
     if result.get("fine_tuned") and "head" in result:
         how = "Fine-tuned from an exact head, "
     elif compared and "head" in result:
         how = f"{result['head'].capitalize()} head on all frozen blocks, "
         right = evaluate.counted(compared["run"], compared["n"])
-        known = f"{right} of {compared['n']} photos right, {evaluate.UNSEEN}"
+        known = f"{right} of {compared['n']} photos right, {evaluate.asked(compared.get('n_learned', 0))}"
     print(f"{how}{known}, {max(1, round(result['seconds']))} s. Run {result['run']}")
     if few := too_few_to_tune(plan, result["n_train"]):
         print(few)

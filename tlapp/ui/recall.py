@@ -41,6 +41,9 @@ def ask(name: str, dataset: str) -> tuple[Any, str, Any]:
 def continuing(name: str, dataset: str) -> tuple[Any, str, Any]:
     """As `ask`, for a new run that starts from the network of that run. Raises RunError."""
     photos, wanted, way = ask(name, dataset)
+    run = shelf.run(wanted)
+    if run is not None:
+        lineage.weights_of(run)  # what hinders it is said now
     return photos, f"{CONTINUE}{wanted}", way
 
 
@@ -50,7 +53,10 @@ def wanted_plan(wanted: str) -> tuple[Plan | None, str]:
     if run is None:
         return None, ""
     if not wanted.startswith(CONTINUE):
-        return run.plan, f"The settings of run {run.id} were loaded; all that is below stands as it had it."
+        said = f"The settings of run {run.id} were loaded; all that is below stands as it had it."
+        if run.plan.draw != Plan.draw:
+            said += " It was made by an earlier version, which drew other test photos."
+        return run.plan, said
     said = f"A run with these settings, those of run {run.id}, starts from the network that it learned."
     return dataclasses.replace(run.plan, weights=str(lineage.weights_of(run))), said
 

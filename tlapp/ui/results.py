@@ -131,7 +131,7 @@ def _chosen_by(report: dict[str, Any]) -> str:
     """On which photos the choices were made, and how the model does there."""
     best, on = pieces.percent(report["validation_accuracy"]), f"On the {report['n_validation']} validation photos"
     if n_learned := report.get("n_validation_learned"):
-        on += f" (of which the network that it started from had learned from {n_learned:,}, which flatters)"
+        on += f", {evaluate.asked(n_learned)}"
     if stated := report.get("validation"):
         best += f", {evaluate.plausibly(stated['interval'])}"
     if "head" not in report:
@@ -141,7 +141,8 @@ def _chosen_by(report: dict[str, Any]) -> str:
     seen = "features of several depths" if report["depth"] == "several" else "the last block's features"
     twice = ", each photo asked twice, mirrored too" if report["mirror"] else ""
     n = report["compared"]["n"]
-    return f"A {report['head']} head on {seen}{twice}. On {n} photos, {evaluate.UNSEEN}: {best}."
+    asked = evaluate.asked(report.get("n_learned", 0))
+    return f"A {report['head']} head on {seen}{twice}. On {n} photos, {asked}: {best}."
 
 
 def _rest(run: Run) -> str:
@@ -187,12 +188,7 @@ def _why(run: Run, number: str) -> str:
 
 
 def _settings(plan: Plan, source: str) -> str:
-    values = plan.to_dict()
-    augmentation = values.pop("augmentation")
-    values.pop("schema")
-    values["learned"] = f"{len(values['learned']):,} photos" if values["learned"] else "no photos"
-    rows: list[tuple[str, Any]] = [("source", source), *values.items()]
-    rows += [(f"augmentation.{name}", value) for name, value in augmentation.items()]
+    rows: list[tuple[str, Any]] = [("source", source), *plan.flat().items()]
     listed = [(name, ", ".join(value) if isinstance(value, list) else value) for name, value in rows]
     table = pieces.table(["Setting", "Value"], listed, "")
     return f'<details class="tl-details"><summary>All settings</summary>{table}</details>'

@@ -56,7 +56,7 @@ def state(backbone: str, file: str = "") -> list[Any]:
         run = weightfile.of_file(form.weights_folder() / file).get("run")
         words = f"The weights of {entry.title} are those of your file ({file})."
         if run:
-            words = f"It starts from the network of run {run}. No photo that this learned from is used for the test."
+            words = f"It starts from the network of run {run}. No file that this learned from is used for the test."
         return [gr.Column(visible=True), pieces.notice("info", words), gr.Button(visible=False), file]
     if entry.included or catalog.weights_path(entry).is_file():
         return [gr.Column(visible=False), "", gr.Button(), ""]
