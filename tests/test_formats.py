@@ -121,11 +121,14 @@ def doubtful(folder):
 def served():
     """What `tlapp serve --json` prints once the page is there; it ends by Ctrl-C."""
     command = [sys.executable, "-m", "tlapp", "serve", "--port", "0", "--no-browser", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
+    ) as process:  # fmt: skip
         try:
             line = process.stdout.readline()
             process.send_signal(signal.SIGINT)
-            rest, _ = process.communicate(timeout=180)
+            rest, _ = process.communicate(timeout=60)
         finally:
             process.kill()
     assert (process.returncode, rest) == (0, "")

@@ -24,9 +24,9 @@ WAIT = """(...given) => {
 }"""
 """To be run as a photo is pressed, for what speaks for the answer takes seconds; Escape gives the wait up."""
 OPEN = """() => {
-  const wait = document.querySelector('#why-wait dialog');
-  if (wait?.open) document.querySelector('#why dialog')?.showModal();
-  wait?.close();
+  const wait = document.querySelector('#why-wait dialog'), asked = wait?.open;
+  wait?.close();  // first, so that the dialog that follows gives the focus back to the photo
+  if (asked) document.querySelector('#why dialog')?.showModal();
 }"""
 """To be run after the dialog was filled; Escape and its button close it."""
 CLOSE = "() => document.querySelector('#why-wait dialog')?.close()"
