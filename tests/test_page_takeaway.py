@@ -1,16 +1,18 @@
 """On the page: a model taken along as a zip, and opened again."""
 
+import re
 import shutil
 import threading
 import zipfile
 
 import pytest
 from conftest import until
-from sites import choose, tab
+from sites import choose, picked, tab
 
 from tlapp import export, graph, runs, webpage
 from tlapp.agreement import Agreement
 from tlapp.errors import RunError
+from tlapp.ui.serve import uploads_folder
 
 
 @pytest.fixture
@@ -92,3 +94,34 @@ def test_an_export_can_be_cancelled_and_one_that_fails_says_why(
     monkeypatch.setattr(export, "_prove", differs)
     site.locator("#export").click()
     site.locator("#exported .tl-error", has_text="The bundle was not written: its answers differ.").wait_for()
+    downloads = uploads_folder() / "downloads"
+    until(lambda: not any(downloads.iterdir()))
+
+
+def test_nothing_of_an_export_is_shown_under_another_run(site, own_run, quick_export, monkeypatch, small_pictures):
+    other = own_run.path.with_name("0002-bbbbbb")
+    shutil.copytree(own_run.path, other)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def prove(*_):
+        begun.set()
+        assert go_on.wait(60)
+        return export.Proof(0.0, 4, 4)
+
+    monkeypatch.setattr(export, "_prove", prove)
+    tab(site, "3 Results")
+    site.locator(".tl-score").wait_for()
+    first = picked(site, "pick-run")
+    site.locator("#export").click()
+    site.locator("#exported", has_text="Comparing its answers with the app's").wait_for()
+    until(begun.is_set)
+    second = own_run.id if other.name in first else other.name
+    site.locator("#pick-run input").click()
+    site.get_by_role("option", name=re.compile(second)).click()
+    site.locator("#export:not([disabled])").wait_for()
+    go_on.set()
+    assert not any((uploads_folder() / "downloads").glob("*/*.zip"))
+    assert site.locator("#exported").inner_text().strip() == ""
+    assert not site.locator("#save-bundle").is_visible()
+    site.locator("#export").click()
+    site.locator("#exported", has_text=f"Run {second} is ready: ").wait_for()
