@@ -1,5 +1,6 @@
 """The page's endpoints as a program meets them: the documented examples, and what is refused, each in one sentence."""
 
+import functools
 import json
 import re
 import shutil
@@ -329,6 +330,14 @@ def test_nothing_is_fetched_from_an_address_that_is_named(client, own_run):
     assert refusal(client, "predict", own_run.id, handle_file(address)) == api._ELSEWHERE
     assert refusal(client, "predict", own_run.id, [handle_file(address)]) == api._ELSEWHERE
     assert refusal(client, "load_dataset", handle_file(address)) == api._ELSEWHERE
+
+
+@pytest.mark.parametrize("depth", [40, 400, 900])
+def test_lists_in_lists_are_refused_however_deep(client, own_run, depth):
+    nested = functools.reduce(lambda inside, _: [inside], range(depth), "x")
+    for name, given in (("predict", [own_run.id, nested]), ("load_dataset", [nested, ""]), ("run_status", [nested]),
+                        ("suggest_plan", ["0" * 16, {"seed": nested}])):  # fmt: skip
+        raw_refusal(client, name, given)
 
 
 def test_with_a_password_endpoints_answer_only_to_who_knows_it(folder, home):

@@ -83,6 +83,20 @@ def test_only_settings_that_differ_are_listed_and_scores_have_their_counts(own_r
     assert compare(own_run, own_run).settings == ()
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (["a", "b"], ["a", "c"], [("learned", "2 photos", "2 photos, 1 of them others")]),
+        (["a", "b"], ["a", "b", "c"], [("learned", "2 photos", "3 photos")]),
+        (["a", "b"], ["a", "b"], []),
+    ],
+)
+def test_weights_that_learned_from_as_many_other_photos_are_told_apart(own_run, other, before, after, said):
+    change(own_run.path / "plan.json", lambda header: header["plan"].update(learned=before))
+    change(other.path / "plan.json", lambda header: header["plan"].update(learned=after))
+    assert [row for row in compare(own_run, other).settings if row[0] == "learned"] == said
+
+
 def test_a_run_without_a_model_is_compared_by_its_settings_alone(own_run, other):
     (other.path / "report.json").unlink()
     found = compare(own_run, other)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -363,7 +364,10 @@ def test_int8_is_summed_so_that_it_cannot_overflow_unless_the_processor_rules_th
 
 
 def test_the_bundles_program_knows_the_processor_as_the_app_does(made):
-    assert inspect.getsource(quantize.may_overflow) in (made.path / "predict.py").read_text()
+    program = (made.path / "predict.py").read_text()
+    assert inspect.getsource(quantize.may_overflow) in program
+    (said,) = [line for line in inspect.getsource(quantize).splitlines() if line.startswith("PRECISE = ")]
+    assert f"\n{said}\n" in program
 
 
 def judged(**changes):
@@ -387,6 +391,21 @@ def test_it_is_said_plainly_when_int8_costs_accuracy(broken, fixed, verdict):
     assert verdict in found.verdict()
     assert (found.right, found.float_right, found.same) == (90 - broken + fixed, 90, 100 - broken - fixed)
     assert found.unknown_changed == fixed
+
+
+@pytest.mark.parametrize(
+    ("changed", "broken", "ends"),
+    [
+        (0, 0, "every one gets the same class. Of them 0 change to or from \"none of these\"."),
+        (3, 0, "(every one gets the same class), yet changes answers. Of them 3 change to or from \"none of these\"; "
+               "where that counts, use the float model."),
+        (None, 0, "every one gets the same class."),
+        (3, 9, "which is hardly chance. Use the float model. Of them 3 change to or from \"none of these\"."),
+    ],
+)  # fmt: skip
+def test_int8_that_changes_strangers_alone_is_not_said_to_change_nothing(changed, broken, ends):
+    found = replace(judged(broken=broken), unknown_changed=changed)
+    assert found.in_words()[2].endswith(ends)
 
 
 def test_the_sign_test_is_mcnemars_exact_one():

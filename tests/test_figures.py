@@ -12,6 +12,7 @@ from PIL import Image
 from test_curve import told
 
 from tlapp import figures
+from tlapp.ui import results
 from tlapp.ui.curve import curve
 
 HOSTILE = [
@@ -184,3 +185,17 @@ def test_pyplot_and_its_global_state_are_never_used():
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_runs_figure_is_kept_until_the_run_delivers_another_report(own_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    before = results._confusion(own_run)
+    drawn_at = before.stat().st_mtime_ns
+    assert results._confusion(own_run) == before
+    assert before.stat().st_mtime_ns == drawn_at
+    report = own_run.report()
+    report["confusion"] = [[0, 8], [0, 0]]
+    own_run.deliver(own_run.model(), report, own_run.learned() or b"")
+    after = results._confusion(own_run)
+    assert after.name == before.name
+    assert after.read_bytes() != before.read_bytes()

@@ -116,7 +116,7 @@ def test_results_answers_and_their_reasons(own_run, site, eye, tmp_path, monkeyp
     site.locator(".tl-confusion td button").first.click()
     site.locator("#cell h2").wait_for()
     site.locator("#export").click()
-    site.locator("#exported .tl-info", has_text="Ready: 1 file").wait_for()
+    site.locator("#exported .tl-info", has_text="is ready: 1 file").wait_for()
     eye("3-done")
     site.locator("#cell .tl-card").first.click()
     site.locator("#why dialog[open]").wait_for()

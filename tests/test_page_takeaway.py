@@ -1,16 +1,18 @@
 """On the page: a model taken along as a zip, and opened again."""
 
+import re
 import shutil
 import threading
 import zipfile
 
 import pytest
 from conftest import until
-from sites import choose, tab
+from sites import choose, picked, tab
 
 from tlapp import export, graph, runs, webpage
 from tlapp.agreement import Agreement
 from tlapp.errors import RunError
+from tlapp.ui.serve import uploads_folder
 
 
 @pytest.fixture
@@ -20,6 +22,11 @@ def quick_export(monkeypatch):
     monkeypatch.setattr(export, "_prove", lambda *_: export.Proof(5e-7, 4, 4))
     monkeypatch.setattr(export, "_add_int8", lambda *_: Agreement(8, 8, 7, 7, 0, 0, 0, 6_000_000, 16_000_000, 0.6, 4))
     monkeypatch.setattr(webpage, "page", lambda *_: b"<html>")
+
+
+def downloads():
+    """What lies there to be handed out, of the page that all tests of the module share."""
+    return set((uploads_folder() / "downloads").glob("*"))
 
 
 def test_a_model_is_exported_saved_and_opened_again_where_the_run_is_gone(
@@ -68,7 +75,7 @@ def test_a_bundle_that_is_none_is_refused_by_its_name_and_changes_nothing(site, 
 def test_an_export_can_be_cancelled_and_one_that_fails_says_why(
     site, own_run, quick_export, monkeypatch, small_pictures
 ):
-    begun, go_on = threading.Event(), threading.Event()
+    begun, go_on, before = threading.Event(), threading.Event(), downloads()
 
     def prove(*_):
         begun.set()
@@ -92,3 +99,33 @@ def test_an_export_can_be_cancelled_and_one_that_fails_says_why(
     monkeypatch.setattr(export, "_prove", differs)
     site.locator("#export").click()
     site.locator("#exported .tl-error", has_text="The bundle was not written: its answers differ.").wait_for()
+    assert downloads() == before
+
+
+def test_nothing_of_an_export_is_shown_under_another_run(site, own_run, quick_export, monkeypatch, small_pictures):
+    other = own_run.path.with_name("0002-bbbbbb")
+    shutil.copytree(own_run.path, other)
+    begun, go_on, before = threading.Event(), threading.Event(), downloads()
+
+    def prove(*_):
+        begun.set()
+        assert go_on.wait(60)
+        return export.Proof(0.0, 4, 4)
+
+    monkeypatch.setattr(export, "_prove", prove)
+    tab(site, "3 Results")
+    site.locator(".tl-score").wait_for()
+    first = picked(site, "pick-run")
+    site.locator("#export").click()
+    site.locator("#exported", has_text="Comparing its answers with the app's").wait_for()
+    until(begun.is_set)
+    second = own_run.id if other.name in first else other.name
+    site.locator("#pick-run input").click()
+    site.get_by_role("option", name=re.compile(second)).click()
+    site.locator("#export:not([disabled])").wait_for()
+    go_on.set()
+    until(lambda: downloads() == before)
+    assert not re.search("[a-z]{3}", site.locator("#exported").inner_text())  # no word; Gradio may show seconds
+    assert not site.locator("#save-bundle").is_visible()
+    site.locator("#export").click()
+    site.locator("#exported", has_text=f"Run {second} is ready: ").wait_for()

@@ -22,7 +22,7 @@ from tlapp import workspace
 from tlapp.errors import UserError
 from tlapp.ui import guard, serve
 from tlapp.ui.app import build_app
-from tlapp.ui.serve import launch, uploads_folder
+from tlapp.ui.serve import download_folder, launch, uploads_folder
 
 UPLOAD = "/gradio_api/upload"
 AUTH = "ana:correct horse"
@@ -358,6 +358,16 @@ def test_uploads_lie_in_the_workspace_and_go_with_the_page(start, home):
     served.close()
     served.close()
     assert not [entry for entry in (home / "uploads").iterdir() if entry.is_dir()]
+
+
+def test_a_folder_for_a_download_that_fails_is_gone_again_and_one_that_is_made_stays(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    with pytest.raises(KeyboardInterrupt), download_folder():
+        raise KeyboardInterrupt
+    assert list((tmp_path / "downloads").iterdir()) == []
+    with download_folder() as made:
+        (made / "file").touch()
+    assert list((tmp_path / "downloads").iterdir()) == [made]
 
 
 def test_uploads_can_be_shown_from_a_hidden_folder(start, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import hashlib
+import html
 import http.server
 import json
 import re
@@ -98,10 +99,30 @@ def test_the_files_of_onnxruntime_web_are_those_that_were_released():
     assert f"version {webpage.RUNTIME_VERSION}," in told
     released = re.findall(r"^\| `dist/(\S+)` \| (\d+) \| `([0-9a-f]{64})` \|$", told, re.M)
     assert {f"{name}.gz" for name, _, _ in released} == {file.name for file in WEB.glob("*/*.gz")}
+    notices = (WEB / "onnxruntime-web" / "ThirdPartyNotices.txt").read_bytes()
+    assert f"| `ThirdPartyNotices.txt` | {len(notices)} | `{hashlib.sha256(notices).hexdigest()}` |" in told
+    assert f"`onnxruntime` {webpage.RUNTIME_VERSION}," in told
     for name, size, digest in released:
         unpacked = gzip.decompress((WEB / "onnxruntime-web" / f"{name}.gz").read_bytes())
         assert (len(unpacked), hashlib.sha256(unpacked).hexdigest()) == (int(size), digest)
     assert "MIT License" in (WEB / "onnxruntime-web" / "LICENSE").read_text()
+
+
+def test_the_page_hands_on_the_licence_and_the_notices_of_the_program_that_is_in_it():
+    text = html.unescape(webpage.page(b"", ABOUT).decode())
+    for name in ("LICENSE", "ThirdPartyNotices.txt"):
+        assert f"<pre>{(WEB / 'onnxruntime-web' / name).read_text()}</pre>" in text
+
+
+def test_the_package_names_the_licences_of_all_that_it_installs():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["license"] == "Apache-2.0 AND MIT"
+    listed = {file for pattern in project["license-files"] for file in ROOT.glob(pattern)}
+    there = {file for name in ("LICENSE*", "*Notices*") for file in (*ROOT.glob(name), *ROOT.glob(f"tlapp/**/{name}"))}
+    assert listed == there
+    assert len(there) == 3
+    for file in there:
+        file.read_bytes().decode("utf-8")  # as installers demand of a licence file
 
 
 def test_every_file_of_the_page_is_installed_with_the_package():

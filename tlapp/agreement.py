@@ -55,7 +55,9 @@ class Agreement:
         }  # fmt: skip
 
     def verdict(self) -> str:
-        """Whether INT8 costs accuracy, in a sentence or two."""
+        """Whether INT8 costs accuracy, in a sentence or two; `strangers` goes on."""
+        if self.same == self.n and self.unknown_changed:
+            return "INT8 costs no accuracy on these photos (every one gets the same class), yet changes answers."
         if self.same == self.n:
             return "INT8 costs no accuracy on these photos: every one gets the same class."
         alone = f"it alone is right about {self.fixed:,}, the float model alone about {self.broken:,}"
@@ -72,7 +74,9 @@ class Agreement:
         """What becomes of "none of these", in a sentence; empty where the model cannot tell."""
         if self.unknown_changed is None:
             return ""
-        return f'Of them {self.unknown_changed:,} change to or from "none of these".'
+        costs = self.right < self.float_right  # then the verdict has the advice
+        advice = "; where that counts, use the float model" if self.unknown_changed and not costs else ""
+        return f'Of them {self.unknown_changed:,} change to or from "none of these"{advice}.'
 
     def in_words(self) -> list[str]:
         """All of it as sentences for a terminal."""

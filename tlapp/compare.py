@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,8 +163,15 @@ def _differences(before: Run, after: Run) -> list[tuple[str, str, str]]:
         photos = (f"{photos[0]}, {before.header()['dataset']}", f"{photos[1]}, {after.header()['dataset']}")
     rows = [("photos", *photos)]
     values = [_flat(run.plan) for run in (before, after)]
+    values[1]["learned"] += _others(before.plan.learned, after.plan.learned)
     rows += [(name, values[0][name], values[1][name]) for name in values[0]]
     return [row for row in rows if row[1] != row[2]]
+
+
+def _others(before: Collection[str], after: Collection[str]) -> str:
+    """How many of as many photos are others; said only where their number does not tell."""
+    n = len(set(after) - set(before)) if len(after) == len(before) else 0
+    return f", {n:,} of them others" if n else ""
 
 
 def _of(run: Run) -> str:

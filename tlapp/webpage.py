@@ -67,7 +67,7 @@ def page(model: bytes, about: About) -> bytes:
         "of": f"of {n:,} classes" if n > 1 else "class",
         "worth": _shown(about.worth), "made": _shown(about.made),
         "names": _items(about.classes), "limits": _items(about.limits),
-        "version": RUNTIME_VERSION, "licence": escape((_RUNTIME / "LICENSE").read_text(encoding="utf-8")),
+        "version": RUNTIME_VERSION, "licence": _of_runtime("LICENSE"), "notices": _of_runtime("ThirdPartyNotices.txt"),
         "about": _json(about), "style": style, "script": script,
         "runtime_script": _base64((_RUNTIME / "ort.wasm.bundle.min.mjs.gz").read_bytes()),
         "runtime": _base64((_RUNTIME / "ort-wasm-simd-threaded.wasm.gz").read_bytes()),
@@ -78,6 +78,11 @@ def page(model: bytes, about: About) -> bytes:
 
 def _text(name: str) -> str:
     return (_WEB / name).read_text(encoding="utf-8")
+
+
+def _of_runtime(name: str) -> str:
+    """A text that onnxruntime-web comes with, as HTML."""
+    return escape((_RUNTIME / name).read_text(encoding="utf-8"))
 
 
 def _hashed(text: str) -> str:

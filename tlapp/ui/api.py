@@ -6,9 +6,7 @@ what `shelf` keeps; no widgets.
 """
 # Gradio reads the endpoints' types as they stand, so annotations are not postponed here.
 
-import contextlib
 import functools
-import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -29,7 +27,7 @@ from tlapp.plan import Plan
 from tlapp.runs import Run
 from tlapp.ui import form, pieces, shelf
 from tlapp.ui.drop import gather, uploaded
-from tlapp.ui.serve import uploads_folder
+from tlapp.ui.serve import download_folder, uploads_folder
 from tlapp.ui.sheets import MOST_AT_ONCE
 from tlapp.ui.shelf import Record
 
@@ -55,15 +53,19 @@ class Page(gr.Blocks):
             return await super().preprocess_data(block_fn, inputs, *more, **named)
         except gr.Error:
             raise
-        except ValueError as error:  # too few values, a path outside the uploads, a file that is none
+        except (ValueError, RecursionError) as error:  # too few values, a path outside the uploads, a file that is none
             raise gr.Error(_STRANGE, print_exception=False) from error
 
 
 def _names_an_address(value: Any) -> bool:
-    if is_file_obj_with_meta(value) and is_http_url_like(value["path"]):
-        return True
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return any(_names_an_address(one) for one in inside)
+    """Whether any file in it, however deep, is one of the web."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if is_file_obj_with_meta(one) and is_http_url_like(one["path"]):
+            return True
+        left += one.values() if isinstance(one, dict) else one if isinstance(one, list | tuple) else ()
+    return False
 
 
 def add(page: gr.Blocks) -> None:
@@ -300,14 +302,8 @@ def export(run: str) -> tuple[dict[str, Any], FileData]:
     found = _run(run)
     from tlapp import export as exporting
 
-    folder = uploads_folder() / "downloads" / secrets.token_hex(8)
-    folder.mkdir(parents=True)
-    try:
+    with download_folder() as folder:
         made = exporting.export(found, folder / f"tlapp-{found.id}.zip")
-    except BaseException:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-        raise
     said = {name: value for name, value in made.to_dict().items() if name != "path"}
     return {"run": found.id, **said}, FileData(path=str(made.path), orig_name=made.path.name)
 

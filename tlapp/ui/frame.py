@@ -200,31 +200,42 @@ class Waiting:
 
     def __init__(self, cancelled: str) -> None:
         self._cancelled = cancelled
-        self._tasks: dict[str, Task[Any]] = {}
+        self._tasks: dict[str, tuple[Task[Any], str]] = {}  # and what each is about
 
     def follow(
-        self, request: gr.Request, work: Callable[[Report], Any], words: Callable[[Task[Any]], str]
+        self, request: gr.Request, work: Callable[[Report], Any], words: Callable[[Task[Any]], str], about: str = ""
     ) -> Iterator[Told]:
-        """Do the work on a thread and tell how far it is, as `words` puts it. It ends with the page."""
+        """Do the work on a thread and tell how far it is, as `words` puts it. It ends with the page.
+
+        `about`: what the work is about, for `leave`. Of work that was left or replaced by newer, no more is told.
+        """
         session = str(request.session_hash)
-        if session in self._tasks:
-            self._tasks[session].cancel()
-        task = self._tasks[session] = Task(work)
+        self.cancel(request)
+        task = Task(work)
+        mine = self._tasks[session] = task, about
         try:
-            while not task.wait(0.25):
+            while not task.wait(0.25) and self._tasks.get(session) is mine:
                 yield Told(pieces.progress(words(task), task.done, task.total), over=False)
-            yield Told("", over=True, answer=task.result())
+            yield Told("", over=True, answer=task.result() if self._tasks.get(session) is mine else None)
         except Cancelled:
             yield Told(pieces.notice("info", self._cancelled), over=True)
         except Exception as error:
             yield Told(pieces.notice("error", pieces.sentence(error)), over=True)
         finally:
             task.cancel()
-            if self._tasks.get(session) is task:
+            if self._tasks.get(session) is mine:
                 del self._tasks[session]
+
+    def leave(self, about: str | None, request: gr.Request) -> None:
+        """End what this browser waits for, if it is about something else, and tell no more of it."""
+        session = str(request.session_hash)
+        task, its = self._tasks.get(session, (None, about))
+        if task and its != about:
+            self._tasks.pop(session, None)
+            task.cancel()
 
     def cancel(self, request: gr.Request) -> None:
         """End what this browser waits for."""
-        task = self._tasks.get(str(request.session_hash))
+        task, _ = self._tasks.get(str(request.session_hash), (None, ""))
         if task:
             task.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -212,8 +213,9 @@ def _confusion(run: Run) -> Path:
 
 
 def _drawn(run: Run, name: str, draw: Callable[[Path], None]) -> Path:
-    """A figure of the run as a file that the page may hand out; drawn once."""
-    path = uploads_folder() / "downloads" / run.id / name
+    """A figure of the run as a file that the page may hand out; drawn again once a file of the run has changed."""
+    stamp = hashlib.sha256(repr(run.stamp()).encode()).hexdigest()[:16]
+    path = uploads_folder() / "downloads" / f"{run.id}-{stamp}" / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         draw(path)

@@ -13,6 +13,7 @@ import hashlib
 import ipaddress
 import os
 import re
+import secrets
 import socket
 import time
 import webbrowser
@@ -168,6 +169,19 @@ def download_of(name: str, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     workspace.write_atomic(path, content)
     return path
+
+
+@contextlib.contextmanager
+def download_folder() -> Iterator[Path]:
+    """A new folder that the page may hand files out of; empty after a failure, it is removed."""
+    folder = uploads_folder() / "downloads" / secrets.token_hex(8)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 def _wait(

@@ -6,7 +6,6 @@ Knows `tlapp.export`; what is in a bundle is that module's.
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,8 +14,8 @@ import gradio as gr
 from tlapp.runs import Run
 from tlapp.tasks import Report, Task
 from tlapp.ui import pieces, shelf
-from tlapp.ui.frame import Waiting
-from tlapp.ui.serve import uploads_folder
+from tlapp.ui.frame import QUIET, Waiting
+from tlapp.ui.serve import download_folder
 
 if TYPE_CHECKING:
     from tlapp.export import Exported
@@ -67,12 +66,13 @@ def build(pick: gr.Dropdown) -> Panel:
         if run is None:
             yield [pieces.notice("error", "That run is gone. Choose another one."), gr.skip(), gr.skip(), _no_file()]
             return
-        for told in _exporting.follow(request, lambda report: _export(run, wanted, report), _so_far):
-            words, file = (_proof(told.answer), _file(told.answer)) if told.answer else (told.words, _no_file())
+        for told in _exporting.follow(request, lambda report: _export(run, wanted, report), _so_far, run.id):
+            words, file = (_proof(run, told.answer), _file(told.answer)) if told.answer else (told.words, _no_file())
             yield [words, gr.Button(visible=not told.over), gr.Button(interactive=told.over), file]
 
     go.click(export, [pick, more], [said, cancel, go, save], show_progress="hidden")
     cancel.click(_exporting.cancel, None, None, queue=False)
+    pick.change(_exporting.leave, pick, None, **QUIET)
     return panel
 
 
@@ -84,29 +84,28 @@ def show(run: Run | None) -> list[Any]:
 def _export(run: Run, wanted: list[str], report: Report) -> Exported:
     from tlapp import export
 
-    folder = uploads_folder() / "downloads" / secrets.token_hex(8)
-    folder.mkdir(parents=True)
     report(0, 0, "Starting")
 
     def tell(step: str) -> None:
         report(0, 0, step[:1].upper() + step[1:])
 
-    return export.export(run, folder / f"{run.id}.zip", tell, **{name: name in wanted for _, name in MORE})
+    with download_folder() as folder:
+        return export.export(run, folder / f"{run.id}.zip", tell, **{name: name in wanted for _, name in MORE})
 
 
 def _so_far(task: Task[Any]) -> str:
     return f"{task.what or 'Starting'}…"
 
 
-def _proof(made: Exported) -> str:
+def _proof(run: Run, made: Exported) -> str:
     same = "all" if made.same_class == made.photos_compared else f"{made.same_class:,}"
     size, most = made.path.stat().st_size / 1e6, math.ceil(1e5 * made.max_difference) / 1e5
     judged = " " + " ".join(made.int8.in_words()) if made.int8 else ""
     return pieces.notice(
         "info",
-        f"Ready: {pieces.count(len(made.files), 'file')}, {size:.0f} MB. Run by itself on {made.photos_compared:,} "
-        f"validation photos, it calls {same} of them what the app calls them; a probability differs by {most:.5f} at "
-        f"most.{judged}",
+        f"Run {run.id} is ready: {pieces.count(len(made.files), 'file')}, {size:.0f} MB. Run by itself on "
+        f"{made.photos_compared:,} validation photos, it calls {same} of them what the app calls them; a probability "
+        f"differs by {most:.5f} at most.{judged}",
     )
 
 
