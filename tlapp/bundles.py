@@ -17,12 +17,11 @@ import numpy as np
 import torch
 
 from tlapp import claims, events, history, intake, plan, predict, runs, schema, workspace
+from tlapp import dataset as datasets
 from tlapp.errors import DataError, PictureError, PlanError, RunError, WeightsError, printable
 from tlapp.intake import Listing
-from tlapp.runs import Run
-
-MOST_BYTES = 64 * 1024**2
-"""Of a file of JSON."""
+from tlapp.runs import KEEP_RANGE, Run
+from tlapp.unknown import Learned
 
 Values = dict[str, Any]
 
@@ -87,6 +86,8 @@ def _read(listing: Listing) -> _Content:
 
     def read(name: str, optional: bool = False) -> bytes:
         if name not in files:
+            if reason := _refused(listing, top + name):
+                raise _Wrong(f"{name} {reason}")
             if optional:
                 return b""
             raise _Wrong(f"{name} is missing")
@@ -96,8 +97,9 @@ def _read(listing: Listing) -> _Content:
             raise _Wrong(f"{name} {error}") from None
 
     try:
-        header = claims.header(_json(read("run.json" if is_bundle else "plan.json")), "bundle" if is_bundle else "run")
-        report = claims.report(_json(read("report.json")), header["classes"])
+        said = claims.read(read("run.json" if is_bundle else "plan.json"), "header")
+        header = claims.header(said, "bundle" if is_bundle else "run")
+        report = claims.report(claims.read(read("report.json"), "report"), header["classes"])
         record = claims.record(read("events.jsonl", optional=True), report)
     except schema.NewerError as error:
         raise _Wrong(str(error), "It was written by a newer version of tlapp; update tlapp to open it.") from None
@@ -115,11 +117,20 @@ def _read(listing: Listing) -> _Content:
     return _Content(header, report, found["model"], found["learned"], record)
 
 
+def _refused(listing: Listing, name: str) -> str:
+    """Why a file was not taken that is there, to complete a sentence; "" of one that is not there."""
+    return next((reason.partition(", so ")[0] for found, reason in listing.refused if found == name), "")
+
+
 def _top(listing: Listing) -> tuple[str, bool]:
     """The folder in there that is a bundle or run, with "/" at its end, and whether it is a bundle."""
     places = [PurePosixPath(file.name) for file in listing.files]
     found = [place for place in places if place.name in ("run.json", "plan.json") and len(place.parts) <= 2]
     if not found:
+        for name, _ in listing.refused:
+            place = PurePosixPath(name)
+            if place.name in ("run.json", "plan.json") and len(place.parts) <= 2:
+                raise _Wrong(f"{name} {_refused(listing, name)}")
         raise _Wrong(
             "there is no run.json or plan.json in it", "Give what `tlapp export` wrote, or the folder of a run."
         )
@@ -134,26 +145,18 @@ def _names(report: Values) -> dict[str, str]:
     return {what: f"{what}-{digest[:12]}.safetensors" for what, digest in digests.items()}
 
 
-def _json(data: bytes) -> Values:
-    if len(data) > MOST_BYTES:
-        raise ValueError("it is too large")
-    values = json.loads(data)
-    if not isinstance(values, dict):
-        raise ValueError("it is no object")
-    return values
-
-
 def _own_words(about: bytes, keep: bytes) -> Values:
     """The name that the person gave a run, and the line they drew; what cannot be read is left out."""
     found: Values = {}
     for data, name in ((about, "name"), (keep, "keep")):
         try:
-            found[name] = json.loads(data)[name]
-        except (ValueError, LookupError, TypeError, RecursionError):
+            found[name] = claims.read(data, "words")[name]
+        except (ValueError, LookupError, RecursionError):
             continue
+    line = found.get("keep")
     return {
-        **({"name": found["name"][:200]} if isinstance(found.get("name"), str) else {}),
-        **({"keep": found["keep"]} if isinstance(found.get("keep"), float) else {}),
+        **({"name": found["name"]} if isinstance(found.get("name"), str) else {}),
+        **({"keep": line} if isinstance(line, float) and KEEP_RANGE[0] <= line <= KEEP_RANGE[1] else {}),
     }
 
 
@@ -187,18 +190,29 @@ def _take(content: _Content, home: Path) -> Run:
         tried = Run(folder)
         fill(tried)
         workspace.write_atomic(folder / "plan.json", json.dumps({"schema": schema.RUN, **kept}).encode("ascii"))
-        _try_out(tried)
+        learned = _try_out(tried)
+    if not _may_be_of(home, kept["dataset"], header["classes"], learned):
+        kept["dataset"] = ""
     run, lock = runs.create(home, kept, fill)
     lock.release()
     if header.get("keep"):
         run.set_keep(header["keep"])
     if header.get("name"):
-        history.describe(run, name=header["name"][: history.MOST_NAME])
+        history.describe(run, name=printable(header["name"])[: history.MOST_NAME])
     return run
 
 
-def _try_out(run: Run) -> None:
-    """Make its network and ask it about a grey photo."""
+def _may_be_of(home: Path, dataset: str, classes: list[str], learned: Learned | None) -> bool:
+    """Whether the photos that the workspace has under this id, if it has any, can be those that it learned from."""
+    try:
+        found = datasets.load(home / "datasets" / dataset)
+    except DataError:
+        return True
+    return list(found.classes) == classes and (learned is None or int(learned.indices.max()) < len(found.photos))
+
+
+def _try_out(run: Run) -> Learned | None:
+    """Make its network and ask it about a grey photo; what tells strangers to it."""
     try:
         predictor = predict.load(run)
         if not all(bool(torch.isfinite(value).all()) for value in predictor.model.state_dict().values()):
@@ -209,3 +223,4 @@ def _try_out(run: Run) -> None:
         raise _Wrong(f"{said[0].lower()}{said[1:]}") from None
     if not (np.isfinite(shares).all() and (strangeness is None or np.isfinite(strangeness).all())):
         raise _Wrong("its model gives no answer that is a number")
+    return predictor.learned

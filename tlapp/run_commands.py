@@ -38,7 +38,7 @@ def _row(run: Run) -> dict[str, Any]:
             "state": run.state(), "source": header["source"], "backbone": plan.backbone,
             **{key: report.get(key) for key in ("accuracy", "interval", "method", "n_test")},
             "name": about.name, "note": about.note, "approach": history.approach(plan),
-            "created": str(header.get("created", "")),
+            "created": str(header.get("created", "")), "origin": "origin" in header,
         }  # fmt: skip
     except RunError as error:
         return row | {"state": "damaged", "error": str(error)}
@@ -55,7 +55,8 @@ def _print_rows(rows: list[dict[str, Any]], empty: str, as_json: bool) -> int:
         shown = "" if accuracy is None else evaluate.brief(accuracy, row["n_test"], to=" to ")
         words = [f"{row['run']}  {row['state']:<11} {shown:>26}  {row.get('created', '')[:16]:<16}  "
                  f"{row.get('backbone', ''):<18}  {row.get('approach', ''):<15}",
-                 printable(row.get("source", "")), printable(row.get("name", ""))]  # fmt: skip
+                 printable(row.get("source", "")) + (", from elsewhere" if row.get("origin") else ""),
+                 printable(row.get("name", ""))]  # fmt: skip
         print("  ".join(filter(None, words)).rstrip())
     return 0
 

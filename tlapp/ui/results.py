@@ -27,6 +27,7 @@ SAVE = """file => {
 }"""
 EMPTY = "No finished run yet. Its score appears here, and below it every photo that it called wrong."
 NOTHING = f'<p class="tl-hint">{EMPTY}</p>'
+ELSEWHERE = "<p>This run was opened from elsewhere: its score is what it says of itself, and was not measured here.</p>"
 
 
 def build(mine: Mine, dialog: gr.HTML) -> Tab:
@@ -115,7 +116,7 @@ def _score(run: Run) -> str:
         f'<p class="tl-score">{pieces.percent(report["accuracy"])}</p>'
         f"<p>of the test photos are right: {round(report['accuracy'] * n)} of {n}, "
         f"{pieces.plausibly(report['accuracy'], n)} of all such photos. They took part in no choice."
-        f"{_of_all(report)}</p><p>{_chosen_by(report)}</p>"
+        f"{_of_all(report)}</p><p>{_chosen_by(report)}</p>{ELSEWHERE if 'origin' in run.header() else ''}"
     )
 
 
@@ -202,6 +203,8 @@ def _unknown(photo: dict[str, Any], keep: float) -> str:
 
 def _curves(run: Run) -> Path:
     record = shelf.record(run)
+    if not record.epochs:
+        raise RunError(f"Run {run.id} came without its epochs, so there are no curves to draw.")
     return _drawn(
         run, "curves.png", partial(figures.curves, record.epochs, best=record.delivered, dropped=record.dropped)
     )
