@@ -205,6 +205,7 @@ def test_a_model_that_came_as_a_bundle_without_its_photos_is_continued(old, tune
     learned = old.header()["learned_from"]
     shutil.rmtree(home)
     run = bundles.import_run(tmp_path / "bundle")
+    assert run.header()["learned_from"] == learned
     data = dataset.scan(tuned / "photos")
     assert continuing(run, data).learned == tuple(learned)
 

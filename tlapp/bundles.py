@@ -177,7 +177,7 @@ def _take(content: _Content, home: Path) -> Run:
     kept = {
         "plan": values.to_dict(), "dataset": header["dataset"], "source": header["source"],
         "classes": header["classes"], "created": header.get("created", ""),
-        **({"learned_from": header["learned_from"]} if "learned_from" in header else {}),
+        **{name: header[name] for name in ("learned_from", "started_from") if name in header},
         "origin": {"run": header.get("run", ""), "opened": time.strftime("%Y-%m-%d %H:%M:%S")},
     }  # fmt: skip
 

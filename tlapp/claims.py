@@ -70,6 +70,7 @@ class _Compared(_Checked):
     run_interval: Interval
     instant_interval: Interval
     method: Short
+    n_learned: Count = 0
 
 
 class _Bin(_Checked):
@@ -131,6 +132,7 @@ class _Report(_Checked):
     seconds: Amount
     n_train: Count
     n_validation: Count
+    n_learned: Count = 0
     n_validation_learned: Count = 0
     n_test: Annotated[int, Field(ge=1, le=MOST_PHOTOS)]
     photos: Annotated[list[_Photo], Field(min_length=1, max_length=MOST_PHOTOS)]
@@ -148,6 +150,7 @@ class _Header(_Checked):
     keep: Annotated[float, Field(ge=0.8, le=0.99)] | None = None
     learned_from: Annotated[list[Digits], Field(max_length=MOST_LEARNED)] | None = None
     name: Short = ""
+    started_from: Short = ""
 
 
 class _Started(_Checked):
