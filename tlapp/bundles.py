@@ -174,7 +174,7 @@ def _take(content: _Content, home: Path) -> Run:
         values = plan.Plan.from_dict(settings)
     except PlanError as error:
         raise _Wrong(f"its settings cannot be used ({str(error).rstrip('.')})") from None
-    kept = {
+    kept: Values = {
         "plan": values.to_dict(), "dataset": header["dataset"], "source": header["source"],
         "classes": header["classes"], "created": header.get("created", ""),
         **{name: header[name] for name in ("learned_from", "started_from") if name in header},
