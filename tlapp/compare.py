@@ -131,7 +131,7 @@ Key = Callable[[str], str | None]
 
 def _keys(before: Run, after: Run) -> tuple[Key, Key]:
     """For each run what a photo is known by, from its name: its content, or the name where that is all there is."""
-    if before.dataset_folder == after.dataset_folder:
+    if before.header()["dataset"] and before.dataset_folder == after.dataset_folder:
         return str, str
     of_before, of_after = _photos(before), _photos(after)
     if of_before and of_after:
