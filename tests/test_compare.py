@@ -92,8 +92,8 @@ def test_only_settings_that_differ_are_listed_and_scores_have_their_counts(own_r
     ],
 )
 def test_weights_that_learned_from_as_many_other_photos_are_told_apart(own_run, other, before, after, said):
-    change(own_run.path / "plan.json", lambda header: header["plan"].update(learned=before))
-    change(other.path / "plan.json", lambda header: header["plan"].update(learned=after))
+    change(own_run.path / "plan.json", lambda header: header["plan"].update(learned=[12 * one for one in before]))
+    change(other.path / "plan.json", lambda header: header["plan"].update(learned=[12 * one for one in after]))
     assert [row for row in compare(own_run, other).settings if row[0] == "learned"] == said
 
 
