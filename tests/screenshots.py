@@ -81,8 +81,12 @@ def save(page, name: str, part: str = "") -> None:
 
     from PIL import Image
 
+    before = page.viewport_size
+    if not part:  # the bar at the foot of the window stands at the foot of the picture
+        page.set_viewport_size({**before, "height": page.evaluate("document.documentElement.scrollHeight")})
     page.wait_for_timeout(1000)  # pictures fade in
     shot = page.locator(part).screenshot() if part else page.screenshot(full_page=True)
+    page.set_viewport_size(before)
     picture = Image.open(BytesIO(shot)).convert("RGB")
     ASSETS.mkdir(exist_ok=True)
     picture.quantize(192, dither=Image.Dither.NONE).save(ASSETS / f"{name}.png", optimize=True)
