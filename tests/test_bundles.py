@@ -113,7 +113,7 @@ def test_a_run_that_came_from_elsewhere_is_listed_and_its_missing_photos_are_sai
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["run"], row["state"]) == (run.id, "finished")
     assert cli.main(["evaluate", run.id]) == 1
-    assert "gone" in capsys.readouterr().err
+    assert "came from elsewhere without its photos. Name a folder" in capsys.readouterr().err
 
 
 # --- hostile files

@@ -396,7 +396,7 @@ def test_it_is_said_plainly_when_int8_costs_accuracy(broken, fixed, verdict):
 @pytest.mark.parametrize(
     ("changed", "broken", "ends"),
     [
-        (0, 0, "every one gets the same class. Of them 0 change to or from \"none of these\"."),
+        (0, 0, "every one gets the same class. None changes to or from \"none of these\"."),
         (3, 0, "(every one gets the same class), yet changes answers. Of them 3 change to or from \"none of these\"; "
                "where that counts, use the float model."),
         (None, 0, "every one gets the same class."),

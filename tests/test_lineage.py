@@ -198,6 +198,18 @@ def test_the_command_continues_and_says_from_what(old, tuned, home, capsys):
         assert said in capsys.readouterr().err
 
 
+def test_a_run_that_left_the_network_as_published_is_followed_by_one_like_any_other(old, tuned, home, capsys):
+    plain = ["train", str(tuned / "photos"), "--instant"]
+    assert cli.main(plain) == 0
+    first = runs.all_runs(home)[-1]
+    assert cli.main([*plain, "--from", first.id]) == 0
+    second = runs.all_runs(home)[-1]
+    assert f"All blocks of run {first.id} stayed frozen" in capsys.readouterr().err
+    assert (second.plan, second.report()["photos"]) == (first.plan, first.report()["photos"])
+    assert "n_learned" not in second.report()
+    assert not lineage.is_published(old)
+
+
 def test_a_model_that_came_as_a_bundle_without_its_photos_is_continued(old, tuned, home, tmp_path, monkeypatch):
     monkeypatch.setattr(graph, "to_onnx", lambda *_: b"a graph")
     monkeypatch.setattr(export, "_prove", lambda *_: export.Proof(0.0, 1, 1))

@@ -76,7 +76,8 @@ class Agreement:
             return ""
         costs = self.right < self.float_right  # then the verdict has the advice
         advice = "; where that counts, use the float model" if self.unknown_changed and not costs else ""
-        return f'Of them {self.unknown_changed:,} change to or from "none of these"{advice}.'
+        what = f"Of them {self.unknown_changed:,} change" if self.unknown_changed else "None changes"
+        return f'{what} to or from "none of these"{advice}.'
 
     def in_words(self) -> list[str]:
         """All of it as sentences for a terminal."""

@@ -73,11 +73,18 @@ class _Content:
 def _checked(source: Path, shown: str) -> Path:
     if not source.exists():
         raise RunError(f"{shown} does not exist. Check the path.")
+    if source.is_file() and not zipfile.is_zipfile(source) and _begins_as_zip(source):
+        raise RunError(f"{shown} is a zip that is damaged or cut short. Copy it again, or export it anew.")
     if not source.is_dir() and not zipfile.is_zipfile(source):
         raise RunError(
             f"{shown} is neither a folder nor a zip. Give what `tlapp export` wrote, or the folder of a run."
         )
     return source
+
+
+def _begins_as_zip(source: Path) -> bool:
+    with open(source, "rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def _read(listing: Listing) -> _Content:

@@ -70,6 +70,10 @@ def of(
         f"{entry.crop}, {entry.crop}, 3), RGB, prepared as `preprocess.json` says; normalising and the temperature are "
         "in the model. Outputs: `probabilities` (batch, classes) and `strangeness` (batch).",
         *_int8(int8),
+        "## How to use it",
+        "In this folder: `pip install -r requirements.txt` once, then `python predict.py photo.jpg`. "
+        + ("Or open `index.html` in a browser. " if web else "")
+        + "`tlapp import` with this folder opens the model in tlapp again.",
         "## Limits",
         "\n".join(f"- {limit}" for limit in limits(run)),
         "## Licence",
@@ -167,7 +171,8 @@ def _int8(found: Agreement | None) -> list[str]:
 
 
 def _settings(values: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(name.replace("_", "\\_"), _text(_said(value))) for name, value in values.items()]
+    told = {name: value for name, value in values.items() if value or name not in ("learned", "weights")}
+    return [(name.replace("_", "\\_"), _text(_said(value))) for name, value in told.items()]
 
 
 def _said(value: Any) -> str:

@@ -88,6 +88,9 @@ def _start_from(options: argparse.Namespace, settings: dict[str, str]) -> str:
     backbone = run.plan.backbone
     if options.backbone not in ("auto", backbone):
         raise UserError(f"Run {run.id} is of {backbone}, not of {options.backbone}. Leave out --backbone.")
+    if lineage.is_published(run):
+        terminal.say(lineage.PLAIN.format(run.id))
+        return backbone
     settings["weights"] = str(lineage.weights_of(run))
     terminal.say(f"Starting from the network of run {run.id}; no file that it learned from is tested on.")
     return backbone
@@ -373,7 +376,8 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(result))
     else:
-        print(f"Run {run.id}, on {printable(Path(str(run.header()['source'])).name)}.")
+        on = options.folder or run.header()["source"]
+        print(f"Run {run.id}, on {printable(Path(str(on)).name)}.")
         print(terminal.scored(result["accuracy"], result["n"], "photos"))
         for name, s in result["per_class"].items():
             print(f"  {printable(name)}: {terminal.of_class(s)}")

@@ -57,6 +57,18 @@ def of(run: Run) -> list[str]:
         ) from error
 
 
+def is_published(run: Run) -> bool:
+    """Whether the run's network is the published one still: all blocks stayed frozen, only the head learned."""
+    plan = run.plan
+    return plan.head_only and not plan.weights and not (run.has_model() and run.report().get("fine_tuned"))
+
+
+PLAIN = (
+    "All blocks of run {} stayed frozen, so that its network is the published one: this is a new run like any other."
+)
+"""What is said where a run that is to be continued left nothing to go on from."""
+
+
 def weights_of(run: Run, home: Path | None = None) -> Path:
     """The run's network as a weights file in the workspace, which stays when the run goes.
 

@@ -119,6 +119,7 @@ def import_run(options: argparse.Namespace) -> int:
     """Open a bundle or a run from elsewhere."""
     from tlapp import bundles
 
+    before = runs.all_runs(workspace.home())
     run = bundles.import_run(options.path)
     report = run.report()
     if options.json:
@@ -126,7 +127,9 @@ def import_run(options: argparse.Namespace) -> int:
         print(json.dumps({"run": run.id, "path": str(run.path), "classes": list(run.classes), **score}))
         return 0
     worth = evaluate.in_words(report["accuracy"], report["n_test"], "test photos", " to ")
-    print(f"It is run {run.id} here: {printable(', '.join(run.classes))}; {worth}.")
+    print(
+        f"It is run {run.id} here{' already' if run in before else ''}: {printable(', '.join(run.classes))}; {worth}."
+    )
     print(f"Classify a photo: tlapp predict {run.id} PHOTO")
     return 0
 

@@ -52,7 +52,7 @@ def evaluate_run(run: Run, folder: str | Path | None = None, report: Report | No
     """
     predictor = predict.load(run)
     if folder is None:
-        own = datasets.load(run.dataset_folder)
+        own = _own(run)
         return _scores(predictor, own, run.plan.split(own).test, own.labels, 0, [], report)
     with tempfile.TemporaryDirectory(prefix="tlapp-") as home:
         other = datasets.scan(folder, home=Path(home), all_test=True)
@@ -65,6 +65,19 @@ def evaluate_run(run: Run, folder: str | Path | None = None, report: Report | No
         labels = np.array([index.get(other.classes[p.label], -1) for p in other.photos])
         n_skipped = len(other.skipped) + len(other.photos) - len(known)
         return _scores(predictor, other, known, labels, n_skipped, _notes(run, other, predictor, known), report)
+
+
+def _own(run: Run) -> Dataset:
+    """The run's own photos. Raises RunError where they did not come along with it, DataError where they are gone."""
+    try:
+        return datasets.load(run.dataset_folder)
+    except DataError as error:
+        if "origin" not in run.header():
+            raise
+        raise RunError(
+            f"Run {run.id} came from elsewhere without its photos. Name a folder to score it on: "
+            f"tlapp evaluate {run.id} FOLDER."
+        ) from error
 
 
 def _scores(

@@ -16,8 +16,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnxruntime
+try:
+    import numpy as np
+    import onnxruntime
+    import PIL  # noqa: F401
+except ImportError as error:
+    sys.exit(f"{error.name} is missing. Beside this file: pip install -r requirements.txt")
 from pictures import PictureError, centre, letterboxed, load
 
 HERE = Path(__file__).resolve().parent

@@ -42,7 +42,7 @@ def continuing(name: str, dataset: str) -> tuple[Any, str, Any]:
     """As `ask`, for a new run that starts from the network of that run. Raises RunError."""
     photos, wanted, way = ask(name, dataset)
     run = shelf.run(wanted)
-    if run is not None:
+    if run is not None and not lineage.is_published(run):
         lineage.weights_of(run)  # what hinders it is said now
     return photos, f"{CONTINUE}{wanted}", way
 
@@ -57,6 +57,8 @@ def wanted_plan(wanted: str) -> tuple[Plan | None, str]:
         if run.plan.draw != Plan.draw:
             said += " It was made by an earlier version, which drew other test photos."
         return run.plan, said
+    if lineage.is_published(run):
+        return run.plan, f"The settings of run {run.id} were loaded. {lineage.PLAIN.format(run.id)}"
     said = f"A run with these settings, those of run {run.id}, starts from the network that it learned."
     return dataclasses.replace(run.plan, weights=str(lineage.weights_of(run))), said
 
