@@ -288,9 +288,13 @@ def _fill(network: nn.Module, state: dict[str, Tensor], entry: Backbone, path: P
             f"The weights file {printable(str(path))} is not of {entry.title}: `{wrong[0]}` is missing, has "
             f"another shape or is one too many. Choose the backbone the file was made for."
         )
-    if not all(torch.isfinite(v).all() for v in given.values()):
-        raise WeightsError(f"The weights file {printable(str(path))} holds numbers that are not finite.")
+    _check_finite(given, path)
     network.load_state_dict({k: given[k] for k in wanted}, strict=False)
+
+
+def _check_finite(state: dict[str, Tensor], path: Path) -> None:
+    if not all(torch.isfinite(value).all() for value in state.values()):
+        raise WeightsError(f"The weights file {printable(str(path))} holds numbers that are not finite.")
 
 
 def _fill_from_run(
@@ -305,8 +309,7 @@ def _fill_from_run(
             f"The weights file {printable(str(path))} is not of {entry.title}: `{wrong[0]}` is missing, has another "
             "shape or is one too many. Choose the backbone the run was trained with."
         )
-    if not all(torch.isfinite(value).all() for value in state.values()):
-        raise WeightsError(f"The weights file {printable(str(path))} holds numbers that are not finite.")
+    _check_finite(state, path)
     model.load_state_dict(given, strict=False)
     before = weightfile.classes_of(path)
     weight, bias, linear = state[_HEAD], state.get("head.linear.bias"), model.head.linear

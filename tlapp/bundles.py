@@ -38,17 +38,13 @@ def import_run(path: str | Path, home: Path | None = None, *, shown_as: str = ""
     source = workspace.expand(path).absolute()
     shown = shown_as or printable(str(source))
     try:
-        with intake.open_source(_checked(source, shown), shown) as listing:
-            content = _read(listing)
-    except _Wrong as error:
-        raise RunError(f"{shown} cannot be opened as a bundle or run: {error}. {error.advice}") from None
-    except DataError as error:
-        raise RunError(f"{shown} cannot be opened as a bundle or run. {error}") from None
-    known = next((run for run in runs.all_runs(home) if _is_same(run, content)), None)
-    if known is not None:
-        return known
-    try:
-        return _take(content, home)
+        try:
+            with intake.open_source(_checked(source, shown), shown) as listing:
+                content = _read(listing)
+        except DataError as error:
+            raise RunError(f"{shown} cannot be opened as a bundle or run. {error}") from None
+        known = next((run for run in runs.all_runs(home) if _is_same(run, content)), None)
+        return known or _take(content, home)
     except _Wrong as error:
         raise RunError(f"{shown} cannot be opened as a bundle or run: {error}. {error.advice}") from None
 

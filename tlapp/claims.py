@@ -249,11 +249,16 @@ def _checked(kind: type[_Kind], values: Values) -> Values:
     try:
         found = kind.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        first = _first(error)
         where = ".".join(str(part) for part in first["loc"][:4])
         raise ValueError(f"{where}: {first['msg'].lower()}") from None
     known = found.model_dump(by_alias=True, exclude_unset=True)
     return {name: value for name, value in known.items() if value is not None}
+
+
+def _first(error: ValidationError) -> Any:
+    """The first of what pydantic found, without the value itself, which may be anything."""
+    return error.errors(include_url=False, include_context=False, include_input=False)[0]
 
 
 def _check_implied(found: Values) -> None:
@@ -314,8 +319,7 @@ def _event(line: bytes) -> Event | None:
     try:
         _EVENTS[type(event)].model_validate(vars(event))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise ValueError(f"its record: {first['msg'].lower()}") from None
+        raise ValueError(f"its record: {_first(error)['msg'].lower()}") from None
     if isinstance(event, EpochFinished) and event.epoch > event.epochs:
         raise ValueError("its record has an epoch out of range")
     return event

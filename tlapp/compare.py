@@ -182,11 +182,8 @@ def _of(run: Run) -> str:
 def _flat(plan: Plan) -> dict[str, str]:
     """Every setting in words; the seed of the split said, as the page says it always."""
     seed = plan.seed if plan.split_seed is None else plan.split_seed
-    values = dataclasses.replace(plan, split_seed=seed).to_dict()
-    del values["schema"]
-    augmentation = values.pop("augmentation")
-    values["learned"] = f"{len(plan.learned):,} photos"
-    values |= {f"augmentation.{name}": value for name, value in augmentation.items()}
+    values = dataclasses.replace(plan, split_seed=seed).flat()
+    values["learned"] = f"{values['learned']:,} photos"
     return {name: in_words(value) for name, value in values.items()} | {"frozen": _frozen(plan)}
 
 

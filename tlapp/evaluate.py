@@ -16,6 +16,11 @@ METHOD = "95 %, Wilson"
 Z = 1.96
 """Standard errors to either side that 95 % lie within."""
 UNSEEN = "each asked of a model that had not learned from it"
+"""Of photos that were asked in cross-validation, or on validation: what is said behind their number."""
+WORTH = 0.7
+HARDLY_CHANCE = 0.05
+"""What `sign_test` gives at most where a difference is hardly chance."""
+CROSS_VALIDATED = "95 %, Wilson, of cross-validation repeated 5 times and the test photos, counted at 0.7"
 
 
 def asked(n_learned: int) -> str:
@@ -25,13 +30,6 @@ def asked(n_learned: int) -> str:
     if not n_learned:
         return UNSEEN
     return f"of which the network had learned from {n_learned:,} before this run began, so that this flatters"
-
-
-"""Of photos that were asked in cross-validation, or on validation: what is said behind their number."""
-WORTH = 0.7
-HARDLY_CHANCE = 0.05
-"""What `sign_test` gives at most where a difference is hardly chance."""
-CROSS_VALIDATED = "95 %, Wilson, of cross-validation repeated 5 times and the test photos, counted at 0.7"
 
 
 @dataclass(frozen=True)
