@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import itertools
 import os
 import shutil
@@ -20,7 +21,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tlapp import catalog, dataset, features, jobs, speed, train
+from tlapp import catalog, cli, dataset, features, jobs, speed, train
 from tlapp.catalog import INCLUDED
 from tlapp.dataset import Dataset
 from tlapp.events import Event
@@ -283,3 +284,16 @@ def stop_at(monkeypatch):
         monkeypatch.setattr(train, "train", counted)
 
     return arrange
+
+
+@pytest.fixture
+def tlapp(capsys, monkeypatch, small_pictures):
+    """tlapp("runs", "--json") → (exit code, standard output, standard error)."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+
+    def call(*arguments):
+        capsys.readouterr()
+        code = cli.main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return call

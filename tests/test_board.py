@@ -15,7 +15,6 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from tlapp import board, runs
 from tlapp.board import Board
-from tlapp.cli import main
 from tlapp.errors import DataError, UserError
 from tlapp.events import EpochFinished, Progress, Queued, Resumed, RunFailed, RunFinished, RunStopped
 
@@ -43,18 +42,6 @@ def scalars(found, tag):
 def texts(found, tag):
     """What stands under a tag of text."""
     return [point.tensor_proto.string_val[0].decode() for point in found.Tensors(f"{tag}/text_summary")]
-
-
-@pytest.fixture
-def tlapp(capsys, monkeypatch, small_pictures):
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-
-    def call(*arguments):
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def check_epochs(found, events):

@@ -30,19 +30,6 @@ BLOCKS = catalog.get(catalog.INCLUDED).block_names
 
 
 @pytest.fixture
-def tlapp(capsys, monkeypatch, small_pictures):
-    """tlapp("runs", "--json") → (exit code, standard output, standard error)."""
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-
-    def call(*arguments):
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return call
-
-
-@pytest.fixture
 def photos(tmp_path):
     return fill(tmp_path / "photos", SIDES)
 

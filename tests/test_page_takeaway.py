@@ -72,10 +72,10 @@ def test_a_bundle_that_is_none_is_refused_by_its_name_and_changes_nothing(site, 
     assert site.locator(".tl-score").is_visible()
 
 
-def test_an_export_can_be_cancelled_and_one_that_fails_says_why(
-    site, own_run, quick_export, monkeypatch, small_pictures
-):
-    begun, go_on, before = threading.Event(), threading.Event(), downloads()
+@pytest.fixture
+def held_proof(quick_export, monkeypatch):
+    """The proof of an export waits: events that are set when it has begun, and to let it go on."""
+    begun, go_on = threading.Event(), threading.Event()
 
     def prove(*_):
         begun.set()
@@ -83,6 +83,11 @@ def test_an_export_can_be_cancelled_and_one_that_fails_says_why(
         return export.Proof(0.0, 4, 4)
 
     monkeypatch.setattr(export, "_prove", prove)
+    return begun, go_on
+
+
+def test_an_export_can_be_cancelled_and_one_that_fails_says_why(site, own_run, held_proof, monkeypatch, small_pictures):
+    (begun, go_on), before = held_proof, downloads()
     tab(site, "3 Results")
     site.locator("#export").click()
     site.locator("#exported", has_text="Comparing its answers with the app's").wait_for()
@@ -102,17 +107,10 @@ def test_an_export_can_be_cancelled_and_one_that_fails_says_why(
     assert downloads() == before
 
 
-def test_nothing_of_an_export_is_shown_under_another_run(site, own_run, quick_export, monkeypatch, small_pictures):
+def test_nothing_of_an_export_is_shown_under_another_run(site, own_run, held_proof, small_pictures):
     other = own_run.path.with_name("0002-bbbbbb")
     shutil.copytree(own_run.path, other)
-    begun, go_on, before = threading.Event(), threading.Event(), downloads()
-
-    def prove(*_):
-        begun.set()
-        assert go_on.wait(60)
-        return export.Proof(0.0, 4, 4)
-
-    monkeypatch.setattr(export, "_prove", prove)
+    (begun, go_on), before = held_proof, downloads()
     tab(site, "3 Results")
     site.locator(".tl-score").wait_for()
     first = picked(site, "pick-run")
