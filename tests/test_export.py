@@ -195,6 +195,13 @@ def test_what_lies_there_already_is_not_touched(trained, small_pictures, tmp_pat
     assert [path.read_text() for path in (full / "mine.txt", file, archive)] == ["mine"] * 3
 
 
+def test_files_of_a_machine_whose_clock_stands_before_1980_go_into_a_zip(tmp_path):
+    (tmp_path / "labels.txt").write_text("ants")
+    os.utime(tmp_path / "labels.txt", (0, 0))
+    export._move(tmp_path, tmp_path / "ants.zip", ["labels.txt"])
+    assert zipfile.ZipFile(tmp_path / "ants.zip").read("ants/labels.txt") == b"ants"
+
+
 def test_a_run_whose_photos_are_gone_is_refused_in_a_sentence(own_run, small_pictures, tmp_path):
     for path in own_run.dataset_folder.iterdir():
         path.unlink()

@@ -291,7 +291,8 @@ def _move(folder: Path, path: Path, files: Sequence[str]) -> None:
     if path.suffix.lower() == ".zip":
 
         def pack(part: Path) -> None:
-            with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+            # A machine without a clock of its own starts in 1970, which a zip cannot say.
+            with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
                 for name in files:
                     archive.write(folder / name, f"{path.stem}/{name}")
 
