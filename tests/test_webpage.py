@@ -382,7 +382,9 @@ def test_photos_are_chosen_by_keyboard_asked_about_in_order_and_cleared(bundle, 
     files = [photo(tmp_path / f"{n}.png", COLOURS["blues"], n) for n in range(3)]
     page = opened(offline, bundle)
     page.on("filechooser", lambda chooser: None)  # from now on choosers are caught, not only once one is waited for
+    page.bring_to_front()  # no chooser opens for a tab that is not looked at
     page.keyboard.press("Tab")
+    page.wait_for_function("() => document.activeElement.id === 'pick'")
     with page.expect_file_chooser() as choosing:
         page.keyboard.press("Enter")
     choosing.value.set_files(files)
