@@ -276,12 +276,12 @@ class Run:
         """Remove what a killed process left unless a living one works on the run: states of a run that had finished
         or that another has replaced, models that no report means.
         """
-        with contextlib.suppress(OSError, RunError), self.lock().acquire(timeout=0):
+        with contextlib.suppress(OSError, ValueError, KeyError, RunError), self.lock().acquire(timeout=0):
+            self._drop_undelivered()
             if self._has_finished():
                 self.drop_states()
-            elif (last := self.read("last")) and (best := weightfile.recorded(last).get("best")):
-                self.drop_states(but=("last", best))
-            self._drop_undelivered()
+            elif len(list(self.path.glob("*.state"))) > 2 and (last := self.read("last")):
+                self.drop_states(but=("last", weightfile.recorded(last)["best"]))
 
     def _has_finished(self) -> bool:
         """Whether the record ends so, by its last line alone."""
@@ -391,7 +391,10 @@ def sweep(home: Path) -> None:
         return
     with workspace.lock(folder / "create.lock"):  # a run in the making has no lock yet
         for run in [Run(folder / name) for name in os.listdir(folder) if _ID.fullmatch(name)]:
-            names = os.listdir(run.path) if run.path.is_dir() else ["plan.json"]
+            try:
+                names = os.listdir(run.path)
+            except OSError:  # it was removed meanwhile
+                continue
             if "plan.json" not in names:
                 if not run.is_live() and not (run.path / "plan.json").exists():  # in this order: it may become one
                     shutil.rmtree(run.path, ignore_errors=True)

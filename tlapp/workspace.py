@@ -236,7 +236,8 @@ def sweep(home: Path) -> None:
         for path in store.glob("?*create.lock"):
             with contextlib.suppress(OSError), lock(path):
                 _sweep_own(store, path.name.removesuffix("create.lock"))
-    _sweep_files(home)
+    if home.is_dir():
+        _sweep_files(home, os.listdir(home))
     for store in own:
         _sweep_below(store)
 
@@ -259,8 +260,8 @@ def _sweep_below(folder: Path) -> None:
         _sweep_files(path, names)
 
 
-def _sweep_files(folder: Path, names: Sequence[str] | None = None) -> None:
-    for name in os.listdir(folder) if names is None else names:
+def _sweep_files(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
         if _TEMPORARY.fullmatch(name):
             with contextlib.suppress(OSError):
                 _remove_dead(folder / name)
