@@ -61,8 +61,17 @@ def write_atomic(path: Path, content: bytes | Callable[[Path], None]) -> None:
     """Put `content` at `path` whole or not at all, durable when this returns.
 
     `content` is the bytes, or a function that writes them to the path it is given. Whatever fails, a file that
-    stood at `path` before is untouched. Raises OSError.
+    stood at `path` before is untouched. Raises OSError, with `path` as its file.
     """
+    try:
+        _replace(path, content)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _replace(path: Path, content: bytes | Callable[[Path], None]) -> None:
     handle, temporary = _temporary(path.parent)
     try:
         try:
@@ -202,7 +211,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         with own_folder(path.parent, prefix) as beside:
             yield beside
-            _sync_all(beside)
+            sync_all(beside)
             os.chmod(beside, 0o755)
             if path.exists():
                 path.rmdir()  # it is empty
@@ -216,7 +225,7 @@ def _lock_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
 
 
-def _sync_all(folder: Path) -> None:
+def sync_all(folder: Path) -> None:
     """Make all that was written into the folder durable."""
     for place, _, names in os.walk(folder):
         for name in names:

@@ -26,7 +26,7 @@ SOLVERS = ("head", "tail", "instant", "auto")
 _RUN = r"runs/(\.trash/)?\d{4,}-[a-z0-9]{6}"
 _ALLOWED = re.compile(
     rf"""quickest\.json | fault\.txt
-    | (datasets|exports|incoming|uploads)/[.\w-]*create\.lock | runs/(create|training)\.lock | runs/\.trash/seen
+    | (datasets|exports|incoming|uploads)/[.\w-]*create\.lock | runs/(create|training)\.lock | runs/\.trash/looked
     | datasets/\.decisions\.lock
     | datasets/[0-9a-f]{{16}}/(dataset\.json|photos\.bin|added\.bin|features-[\w.-]+\.npy|decisions\.csv|waiting\.csv)
     | {_RUN}/(plan|report|keep|about)\.json | {_RUN}/(lock|stop|events\.jsonl|error\.txt)
@@ -44,12 +44,13 @@ def shrink() -> None:
     plans.WORTH_TUNING = 8
 
 
-def draw(folder: Path) -> Path:
-    """Noisy photos of two colours."""
-    for seed, (label, colour) in enumerate(COLOURS.items()):
+def draw(folder: Path, seed: int = 0) -> Path:
+    """Noisy photos of two colours, others for another seed."""
+    for label, colour in COLOURS.items():
+        seed += 100
         (folder / label).mkdir(parents=True)
         for i in range(N_PHOTOS):
-            noise = np.random.default_rng(100 * seed + i).integers(-120, 120, (48, 60, 3))
+            noise = np.random.default_rng(seed + i).integers(-120, 120, (48, 60, 3))
             picture = np.clip(np.array(colour) * 0.02 + 120 + noise, 0, 255).astype(np.uint8)
             Image.fromarray(picture).save(folder / label / f"{i:03d}.png")
     return folder
