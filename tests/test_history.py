@@ -122,10 +122,42 @@ def test_the_trash_keeps_runs_for_a_week_counted_from_their_removal(own_run, hom
     os.utime(new.path, (0, 0))  # an old run
     history.remove(old)
     history.remove(new)
-    long_ago = time.time() - history.KEPT_DAYS * 24 * 3600 - 60
+    long_ago = time.time() - (history.KEPT_DAYS + 2) * history.DAY
     os.utime(home / "runs" / runs.TRASH / old.id, (long_ago, long_ago))
     history.empty_trash(home)
+    assert [run.id for run in history.removed(home)] == [old.id, new.id]
+    looked_yesterday(home)
+    history.empty_trash(home)
     assert [run.id for run in history.removed(home)] == [new.id]
+
+
+def looked_yesterday(home):
+    """The app was opened a day ago too, and looked at the clock."""
+    path = home / "runs" / runs.TRASH / history.LOOKED
+    path.touch()
+    os.utime(path, (time.time() - 1.1 * history.DAY,) * 2)
+
+
+@pytest.mark.parametrize("year", [365, -365])
+def test_a_clock_that_is_wrong_for_a_moment_empties_no_trash(own_run, home, monkeypatch, year):
+    history.remove(own_run)
+    looked_yesterday(home)
+    with monkeypatch.context() as patch:
+        wrong = time.time() + year * history.DAY
+        patch.setattr(time, "time", lambda: wrong)
+        for _ in range(3):
+            history.empty_trash(home)
+    history.empty_trash(home)
+    assert history.restore(home, own_run.id).model()
+
+
+def test_what_was_removed_while_the_clock_was_ahead_stays(own_run, home):
+    history.remove(own_run)
+    future = time.time() + 365 * history.DAY
+    os.utime(home / "runs" / runs.TRASH / own_run.id, (future, future))
+    looked_yesterday(home)
+    history.empty_trash(home)
+    assert [run.id for run in history.removed(home)] == [own_run.id]
 
 
 def test_the_trash_of_a_workspace_without_one_is_empty(home):
@@ -136,6 +168,7 @@ def test_the_trash_of_a_workspace_without_one_is_empty(home):
 def test_a_new_run_empties_the_trash_of_what_is_too_old(own_run, home, trained, small_pictures):
     history.remove(own_run)
     os.utime(home / "runs" / runs.TRASH / own_run.id, (0, 0))
+    looked_yesterday(home)
     data = dataset.load(home / "datasets" / trained.data.id)
     run = jobs.start(data, quick(data, epochs=1, augmentation=AUGMENTATIONS["off"]))
     jobs.stop(run)

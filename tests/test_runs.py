@@ -306,19 +306,22 @@ def test_latest_passes_over_a_run_with_a_damaged_record(make_run, home):
 def test_the_sweep_removes_leftovers_but_nothing_of_live_runs(make_run, make_live_run, home):
     done, live = make_run(FINISHED, model=True), make_live_run()
     for run in (done, live):
-        (run.path / ".tmp-abc").write_bytes(b"half")
+        run.save("last", b"state")
+        (run.path / ".tmp-abc_0123").write_bytes(b"half")
     dead, starting = home / "runs" / "0005-aaaaaa", make_live_run()
     dead.mkdir()
     (dead / "lock").touch()
     (starting.path / "plan.json").unlink()
     foreign = home / "runs" / "my notes"
     foreign.mkdir()
+    (foreign / ".tmp-mine").touch()
     runs.sweep(home)
     assert not dead.exists()
     assert starting.path.exists()
-    assert foreign.exists()
-    assert not (done.path / ".tmp-abc").exists()
-    assert (live.path / ".tmp-abc").exists()
+    assert (foreign / ".tmp-mine").exists()
+    assert not list(home.rglob(".tmp-abc*"))
+    assert live.read("last") == b"state"
+    assert not list(done.path.glob("*.state"))
     assert done.model() == b"weights"
 
 

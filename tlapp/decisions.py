@@ -108,7 +108,7 @@ def sweep(home: Path, used: Collection[str]) -> None:
     def remove(name: str) -> None:
         with contextlib.suppress(OSError):
             if time.time() - (there[name].folder / "dataset.json").stat().st_mtime > KEPT_DAYS * 24 * 3600:
-                shutil.rmtree(there[name].folder, ignore_errors=True)
+                workspace.remove_folder(there[name].folder)
                 del there[name]
 
     for name in [name for name, found in there.items() if found.original and name not in used]:
@@ -277,6 +277,7 @@ def _note(base: Dataset, noted: Sequence[Decision], is_news: bool = True, waitin
             workspace.write_atomic(later, to_text(waiting).encode())
         if is_news or not is_same:
             workspace.write_atomic(path, text.encode())
+            readings.make_newest(path)
         if not waiting:
             later.unlink(missing_ok=True)
     except OSError as error:
@@ -305,6 +306,7 @@ def link_pixels(dataset: Dataset, folder: Path) -> None:
                 raise
         except OSError:  # a disk that knows no links
             shutil.copyfile(source, folder / name)
+            workspace.sync_all(folder)
 
 
 __all__ = [

@@ -7,7 +7,6 @@ Knows what to draw and where it is kept; knows nothing of datasets or training.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,7 +63,7 @@ def make(home: Path) -> Path:
     if folder.is_dir():
         return folder
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        workspace.make_folder(folder.parent)
         with workspace.lock(folder.parent / "lock"):
             if not folder.is_dir():  # another process may have been first
                 _draw_all(folder)
@@ -74,22 +73,20 @@ def make(home: Path) -> Path:
 
 
 def _draw_all(folder: Path) -> None:
-    unfinished = folder.with_name(".drawing")
-    shutil.rmtree(unfinished, ignore_errors=True)  # what a killed process left
-    try:
+    with workspace.own_folder(folder.parent, ".drawing-") as unfinished:
         for side, seeds in (("train", TRAIN), ("test", TEST)):
             for name in CLASSES:
                 (unfinished / side / name).mkdir(parents=True)
                 for seed in seeds:
-                    with open(unfinished / side / name / f"{name}-{seed + 1:02d}.jpg", "wb") as file:
-                        quality = 70 + 11 * seed % 26  # else the class with most lines is told by its files' size
-                        draw(name, seed).save(file, "JPEG", quality=quality, comment="Drawn by tlapp; not a photo.")
-                        file.flush()
-                        os.fsync(file.fileno())
+                    quality = 70 + 11 * seed % 26  # else the class with most lines is told by its files' size
+                    draw(name, seed).save(
+                        unfinished / side / name / f"{name}-{seed + 1:02d}.jpg",
+                        "JPEG", quality=quality, comment="Drawn by tlapp; not a photo.",
+                    )  # fmt: skip
+        workspace.sync_all(unfinished)
+        os.chmod(unfinished, 0o755)
         os.rename(unfinished, folder)
         workspace.sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def draw(class_name: str, seed: int) -> Image.Image:

@@ -287,7 +287,7 @@ def _answers_of(folder: Path, files: list[Path], flags: Sequence[str]) -> list[d
 
 def _move(folder: Path, path: Path, files: Sequence[str]) -> None:
     """Put the finished files at `path`, whole or not at all. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    workspace.make_folder(path.parent)
     if path.suffix.lower() == ".zip":
 
         def pack(part: Path) -> None:

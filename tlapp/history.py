@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import time
@@ -23,6 +24,8 @@ from tlapp.plan import Plan
 from tlapp.runs import TRASH, Run, all_runs
 
 KEPT_DAYS = 7
+DAY = 24 * 3600
+LOOKED = "looked"
 MOST_NAME, MOST_NOTE = 80, 2000
 
 
@@ -94,9 +97,15 @@ def remove(run: Run) -> None:
     """Move the run into the trash, from where `restore` brings it back. Raises RunError while it is at work."""
     with _held(run):
         trash = run.path.parent / TRASH
-        trash.mkdir(exist_ok=True)
+        workspace.make_folder(trash)
         os.utime(run.path)  # the days in the trash count from now
-        run.path.rename(trash / run.id)
+        _move(run.path, trash / run.id)
+
+
+def _move(path: Path, to: Path) -> None:
+    path.rename(to)
+    workspace.sync_folder(to.parent)
+    workspace.sync_folder(path.parent)
 
 
 @contextlib.contextmanager
@@ -127,7 +136,7 @@ def restore(home: Path, name: str) -> Run:
             back = Run(home / "runs" / run.id)
             if back.path.exists() and not (back.path / "plan.json").exists():
                 shutil.rmtree(back.path)  # who asked for its lock meanwhile made an empty folder
-            run.path.rename(back.path)
+            _move(run.path, back.path)
             return back
     raise RunError(
         f"There is no removed run `{printable(name)}`. Removed runs are kept for {KEPT_DAYS} days; "
@@ -136,11 +145,20 @@ def restore(home: Path, name: str) -> Run:
 
 
 def empty_trash(home: Path) -> None:
-    """Remove for good what has been in the trash for longer than `KEPT_DAYS`."""
+    """Remove for good what has been in the trash for longer than `KEPT_DAYS`.
+
+    That must be so by two looks at the clock at least a day apart, this one and an earlier one: a clock that is wrong
+    for a moment removes nothing. What was removed while the clock was ahead stays until that time has come.
+    """
     trash = home / "runs" / TRASH
     if not trash.is_dir():
         return
-    for entry in trash.iterdir():
-        with contextlib.suppress(OSError):
-            if time.time() - entry.stat().st_mtime > KEPT_DAYS * 24 * 3600:
-                shutil.rmtree(entry, ignore_errors=True)
+    looked, now = trash / LOOKED, time.time()
+    with contextlib.suppress(OSError):
+        before = looked.stat().st_mtime if looked.exists() else math.inf
+        if 0 <= now - before < DAY:
+            return
+        for entry in trash.iterdir() if before < now else ():
+            if before - entry.stat().st_mtime > KEPT_DAYS * DAY and entry != looked:
+                workspace.remove_folder(entry)
+        looked.touch()

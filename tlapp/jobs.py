@@ -73,7 +73,10 @@ def resume(run: Run, home: Path | None = None) -> Run:
         lock.acquire(timeout=1)
     except filelock.Timeout:
         raise RunError(f"Run {run.id} is at work already. Follow it, or stop it first.") from None
+    home = home or run.path.parent.parent
     try:
+        if run.path.parent == home / "runs":
+            runs.sweep(home)
         run.mend()
         if any(isinstance(event, RunFinished) for event in run.events()[0]):
             raise RunError(f"Run {run.id} is finished; there is nothing to resume. Start a new run instead.")
@@ -83,7 +86,7 @@ def resume(run: Run, home: Path | None = None) -> Run:
     except BaseException:
         lock.release()
         raise
-    _launch(home or run.path.parent.parent, run, lock)
+    _launch(home, run, lock)
     return run
 
 

@@ -37,13 +37,15 @@ from typing import Any
 
 import filelock
 
-from tlapp import events, schema, workspace
+from tlapp import events, schema, weightfile, workspace
 from tlapp.errors import PlanError, RunError, printable
 from tlapp.events import Ended, Event, RunFailed, RunFinished, RunStopped
 from tlapp.plan import Plan
 
 TRASH = ".trash"
+DELIVERED = ("model", "learned")
 KEEP, KEEP_RANGE = 0.95, (0.8, 0.99)
+MOST_LINE = 65536
 _ID = re.compile(r"(\d{4,})-[a-z0-9]{6}")
 
 
@@ -93,12 +95,19 @@ class Run:
         return workspace.is_locked(self.path / "lock")
 
     def append(self, event: Event) -> None:
-        """Add an event at the end of the record."""
-        with open(self.path / "events.jsonl", "ab") as file:
-            file.write(events.to_json(event).encode("ascii") + b"\n")
-            if isinstance(event, Ended):
-                file.flush()
-                os.fsync(file.fileno())
+        """Add an event at the end of the record, whole or not at all; durable when it is the end. Raises OSError."""
+        line = memoryview(events.to_json(event).encode("ascii") + b"\n")
+        with open(self.path / "events.jsonl", "ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                while line:
+                    line = line[file.write(line) :]
+                if isinstance(event, Ended):
+                    os.fsync(file.fileno())
+                    workspace.sync_folder(self.path)
+            except OSError:
+                file.truncate(before)  # or the next event would stand behind half a line
+                raise
 
     def mend(self) -> None:
         """Cut off a last line that a killed process left unfinished."""
@@ -182,14 +191,31 @@ class Run:
         for name, content in (("model", model), ("learned", learned)):
             if content:
                 digests[f"{name}_sha256"] = digest = hashlib.sha256(content).hexdigest()
-                paths.append(self._path(name, digest))
-                workspace.write_atomic(paths[-1], content)
+                paths.append((self._path(name, digest), content))
         kept = {name: value for name, value in report.items() if name != "learned_sha256"}
         text = json.dumps({**kept, "schema": schema.REPORT, **digests}, indent=1)
-        workspace.write_atomic(self.path / "report.json", text.encode("ascii"))
-        for other in [*self.path.glob("model-*.safetensors"), *self.path.glob("learned-*.safetensors")]:
-            if other not in paths:
-                other.unlink(missing_ok=True)
+        try:
+            for path, content in paths:
+                workspace.write_atomic(path, content)
+            workspace.write_atomic(self.path / "report.json", text.encode("ascii"))
+        finally:
+            with contextlib.suppress(OSError):
+                self._drop_undelivered()
+
+    def _drop_undelivered(self) -> None:
+        """Remove models, and what they learned from, that the report does not mean."""
+        try:
+            meant = json.loads((self.path / "report.json").read_bytes())
+        except FileNotFoundError:
+            meant = {}
+        except ValueError:
+            return
+        if not isinstance(meant, dict):
+            return
+        for name in DELIVERED:
+            for path in self.path.glob(f"{name}-*.safetensors"):
+                if path != self._path(name, str(meant.get(f"{name}_sha256"))):
+                    path.unlink(missing_ok=True)
 
     def _path(self, name: str, digest: str) -> Path:
         return self.path / f"{name}-{digest[:12]}.safetensors"
@@ -246,6 +272,25 @@ class Run:
             if path.stem not in but:
                 path.unlink(missing_ok=True)
 
+    def tidy(self) -> None:
+        """Remove what a killed process left unless a living one works on the run: states of a run that had finished
+        or that another has replaced, models that no report means.
+        """
+        with contextlib.suppress(OSError, ValueError, KeyError, RunError), self.lock().acquire(timeout=0):
+            self._drop_undelivered()
+            if self._has_finished():
+                self.drop_states()
+            elif len(list(self.path.glob("*.state"))) > 2 and (last := self.read("last")):
+                self.drop_states(but=("last", weightfile.recorded(last)["best"]))
+
+    def _has_finished(self) -> bool:
+        """Whether the record ends so, by its last line alone."""
+        with contextlib.suppress(OSError, ValueError, RunError), open(self.path / "events.jsonl", "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - MOST_LINE))
+            line = file.read().splitlines()[-1:]
+            return bool(line) and isinstance(events.from_json(line[0].decode("ascii")), RunFinished)
+        return False
+
 
 def is_unknown(strangeness: float | None, keep: float) -> bool | None:
     """Whether a photo is called "none of these", given the part of known photos to keep; None if nothing can tell."""
@@ -260,7 +305,7 @@ def create(
     `fill` may write to its folder before the run is one; what it raises leaves none.
     """
     folder = home / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
+    workspace.make_folder(folder)
     with workspace.lock(folder / "create.lock"):  # two processes never take one number
         taken = [name for place in (folder, folder / TRASH) if place.is_dir() for name in os.listdir(place)]
         number = max((int(m[1]) for m in map(_ID.fullmatch, taken) if m), default=0) + 1
@@ -268,10 +313,15 @@ def create(
         run = Run(folder / f"{number:04d}-{tail}")
         run.path.mkdir()
         lock = run.lock()
-        lock.acquire()
+        try:
+            lock.acquire()
+        except BaseException:
+            shutil.rmtree(run.path, ignore_errors=True)
+            raise
     try:
         fill(run)
         text = json.dumps({"schema": schema.RUN, **header}, indent=1)
+        workspace.sync_folder(folder)
         workspace.write_atomic(run.path / "plan.json", text.encode("ascii"))
     except BaseException:
         shutil.rmtree(run.path, ignore_errors=True)
@@ -331,18 +381,32 @@ def _is_finished(run: Run) -> bool:
 
 
 def sweep(home: Path) -> None:
-    """Remove what killed processes left: folders that never became a run, temporary files of dead ones."""
+    """Remove all that killed processes left in the workspace, such as folders that never became a run.
+
+    Harms nothing that a living process works on. For the start of the page and of a run.
+    """
+    workspace.sweep(home)
     folder = home / "runs"
     if not folder.is_dir():
         return
     with workspace.lock(folder / "create.lock"):  # a run in the making has no lock yet
-        for entry in folder.iterdir():
-            if not entry.is_dir() or Run(entry).is_live():
+        for run in [Run(folder / name) for name in os.listdir(folder) if _ID.fullmatch(name)]:
+            try:
+                names = os.listdir(run.path)
+            except OSError:  # it was removed meanwhile
                 continue
-            if _ID.fullmatch(entry.name) and not (entry / "plan.json").exists():
-                shutil.rmtree(entry, ignore_errors=True)
-            for leftover in entry.glob(".tmp-*"):
-                leftover.unlink(missing_ok=True)
+            if "plan.json" not in names:
+                if not run.is_live() and not (run.path / "plan.json").exists():  # in this order: it may become one
+                    shutil.rmtree(run.path, ignore_errors=True)
+            elif _is_untidy(names):
+                run.tidy()
+
+
+def _is_untidy(names: Collection[str]) -> bool:
+    """Whether a run's files are more than a report and what it means: states, or models beside it."""
+    models = [name for name in names if name.endswith(".safetensors")]
+    firsts = {name.split("-")[0] for name in models}
+    return len(models) > len(firsts if "report.json" in names else ()) or any(n.endswith(".state") for n in names)
 
 
 def _read_json(path: Path, run_id: str, kind: str) -> dict[str, Any]:

@@ -151,7 +151,8 @@ def _save_state(run: Run, state: TrainState) -> None:
         "best_loss": _number(state.best_loss),
         "best_right": state.best_right,
     }
-    run.save("last", save({name: value.contiguous() for name, value in tensors.items()}))
+    last = save({name: value.contiguous() for name, value in tensors.items()}, {"best": best})
+    run.save("last", last)
     run.drop_states(but=("last", best))
 
 

@@ -5,12 +5,16 @@ Knows paths, atomic writes and file locks; knows nothing of what is written.
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import hashlib
 import os
+import re
+import secrets
 import shutil
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +23,15 @@ import numpy as np
 import platformdirs
 
 from tlapp.errors import UserError, printable
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nobody can remove a file that is open
+    fcntl = None  # type: ignore[assignment]
+
+GONE = ".gone-"
+_TEMPORARY = re.compile(r"\.tmp-\w{8}")
+_STORES = ("datasets", "demo", "exports", "incoming", "runs", "uploads", "weights")
 
 
 def home() -> Path:
@@ -48,23 +61,58 @@ def write_atomic(path: Path, content: bytes | Callable[[Path], None]) -> None:
     """Put `content` at `path` whole or not at all, durable when this returns.
 
     `content` is the bytes, or a function that writes them to the path it is given. Whatever fails, a file that
-    stood at `path` before is untouched. Raises OSError.
+    stood at `path` before is untouched. Raises OSError, with `path` as its file.
     """
-    handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
     try:
-        if callable(content):
-            content(temporary)
-        else:
-            temporary.write_bytes(content)
-        os.chmod(temporary, 0o644)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        _replace(path, content)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _replace(path: Path, content: bytes | Callable[[Path], None]) -> None:
+    handle, temporary = _temporary(path.parent)
+    try:
+        try:
+            if callable(content):
+                content(temporary)
+            else:
+                temporary.write_bytes(content)
+            os.chmod(temporary, 0o644)
+            os.fsync(handle)
+        finally:
+            if not fcntl:
+                os.close(handle)  # an open file cannot be renamed there
         os.replace(temporary, path)
-        sync_folder(path.parent)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        if fcntl:
+            os.close(handle)
+    sync_folder(path.parent)
+
+
+def _temporary(folder: Path) -> tuple[int, Path]:
+    """A new file beside the one to be replaced, and its descriptor, open while it is being written.
+
+    Its lock, which goes with the descriptor, tells a living writer's file from what a killed one left.
+    """
+    while True:
+        handle, name = tempfile.mkstemp(prefix=".tmp-", dir=folder)
+        if not fcntl or _claim(handle, wait=True):
+            return handle, Path(name)
+        os.close(handle)
+
+
+def _claim(handle: int, wait: bool = False) -> bool:
+    """Lock an open file for as long as it is open: False if another has it, or removed it meanwhile."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return wait  # a disk that knows no locks: nothing can be claimed there, so nothing is swept
+    return os.fstat(handle).st_nlink > 0
 
 
 def write_array(path: Path, rows: np.ndarray) -> None:
@@ -85,6 +133,25 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with those above it, durable when this returns. Raises OSError."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder as good as at once: cut off anywhere, nothing of it stands at its place. Raises OSError.
+
+    It is moved aside first; what is left there is swept at the next start.
+    """
+    aside = folder.with_name(f"{GONE}{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    os.replace(folder, aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def lock(path: Path) -> filelock.BaseFileLock:
@@ -113,12 +180,18 @@ def own_folder(store: Path, prefix: str) -> Iterator[Path]:
     Those that killed processes left there are removed first. The lock lies beside the folder, so that it can be
     moved while it is held.
     """
-    store.mkdir(parents=True, exist_ok=True)
-    with lock(store / f"{prefix}create.lock"):  # a folder in the making has no lock yet
-        _sweep(store, prefix)
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=store))
+    make_folder(store)
+    with lock(store / f"{prefix}create.lock"):  # who sweeps must not take a lock in the making for a dead one
+        _sweep_own(store, prefix)
+        folder = store / f"{prefix}{secrets.token_hex(4)}"
         held = lock(_lock_of(folder))
-        held.acquire()
+        try:
+            held.acquire()
+            folder.mkdir(0o700)
+        except BaseException:
+            held.release()
+            _lock_of(folder).unlink(missing_ok=True)
+            raise
     try:
         yield folder
     finally:
@@ -133,11 +206,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     `path` must not exist or be an empty folder.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     prefix = f".{path.name}-"
     try:
         with own_folder(path.parent, prefix) as beside:
             yield beside
+            sync_all(beside)
             os.chmod(beside, 0o755)
             if path.exists():
                 path.rmdir()  # it is empty
@@ -151,11 +225,68 @@ def _lock_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
 
 
-def _sweep(store: Path, prefix: str) -> None:
-    for entry in store.iterdir():
-        if entry.name.startswith(prefix) and entry.is_dir() and not is_locked(_lock_of(entry)):
-            shutil.rmtree(entry, ignore_errors=True)
-            _lock_of(entry).unlink(missing_ok=True)
+def sync_all(folder: Path) -> None:
+    """Make all that was written into the folder durable."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(place, name), "rb+") as file:
+                os.fsync(file.fileno())
+        sync_folder(Path(place))
+
+
+def sweep(home: Path) -> None:
+    """Remove what killed processes left in the workspace: temporary files, folders and locks of their own.
+
+    What a living process writes, this one or another, stays. Looks at the app's own folders alone, in case the
+    workspace is a folder of the person's. What cannot be removed stays until the next time.
+    """
+    own = [store for store in (home / name for name in _STORES) if store.is_dir()]
+    for store in own:
+        for path in store.glob("?*create.lock"):
+            with contextlib.suppress(OSError), lock(path):
+                _sweep_own(store, path.name.removesuffix("create.lock"))
+    if home.is_dir():
+        _sweep_files(home, os.listdir(home))
+    for store in own:
+        _sweep_below(store)
+
+
+def _sweep_own(store: Path, prefix: str) -> None:
+    """Those of `own_folder`, each known by its lock; the caller holds the store's."""
+    for path in store.glob(f"{glob.escape(prefix)}{'[0-9a-z_]' * 8}.lock"):
+        if not is_locked(path):
+            shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+            path.unlink(missing_ok=True)
+
+
+def _sweep_below(folder: Path) -> None:
+    """Temporary files and folders that are being removed, anywhere below; not in the folders of living processes."""
+    for place, folders, names in os.walk(folder):
+        path = Path(place)
+        for name in [name for name in folders if name.startswith(GONE)]:
+            shutil.rmtree(path / name, ignore_errors=True)
+        folders[:] = [name for name in folders if not name.startswith(GONE) and f"{name}.lock" not in names]
+        _sweep_files(path, names)
+
+
+def _sweep_files(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        if _TEMPORARY.fullmatch(name):
+            with contextlib.suppress(OSError):
+                _remove_dead(folder / name)
+
+
+def _remove_dead(temporary: Path) -> None:
+    """Remove a temporary file unless a living process writes it. Raises OSError."""
+    if not fcntl:
+        temporary.unlink()
+        return
+    handle = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        if _claim(handle):
+            temporary.unlink()
+    finally:
+        os.close(handle)
 
 
 def log_fault() -> str:

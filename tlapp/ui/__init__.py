@@ -34,6 +34,7 @@ def launch(
         return app.look()
 
     home = workspace.home()
+    runs.sweep(home)
     empty_trash(home)
     decisions.sweep(home, runs.datasets_of(home))
     return serve.launch(build_app, host, port, auth, browser, look=look, on_close=jobs.close, **more)
