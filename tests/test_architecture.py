@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
-    "errors", "filenames", "tables", "evaluate", "schema", "events", "claims", "weightfile", "workspace", "tasks",
-    "images", "intake", "layout", "labels", "looks", "photos", "dataset", "merge", "readings", "decisions",
+    "errors", "filenames", "tables", "evaluate", "schema", "events", "claims", "weightfile", "workspace", "journal",
+    "tasks", "images", "intake", "layout", "labels", "looks", "photos", "dataset", "merge", "readings", "decisions",
     "additions", "imagefolder", "shortcuts", "paper", "demo", "catalog", "settings", "plan", "seeding",
     "augment|backbones", "speed", "features", "lbfgs", "calibration", "heads", "crossval", "sampling", "pool",
     "unknown", "forecast", "audit", "optimizers", "train", "recipe", "told", "estimate", "tune", "runs", "lineage",

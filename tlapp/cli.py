@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 
 import tlapp
-from tlapp import catalog, commands, run_commands, terminal, workspace
+from tlapp import catalog, commands, journal, run_commands, terminal
 from tlapp.errors import UsageError, UserError, explain_oserror, printable
 
 
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         options = _parser(arguments).parse_args(arguments)
-        return options.run(options)
+        return journal.command(options.command, lambda: options.run(options))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         return terminal.refuse("This machine's memory does not suffice. Close other programs or use fewer photos.")
     except Exception as error:
-        return terminal.refuse(f"A fault of the program ({type(error).__name__}). {workspace.log_fault()}")
+        return terminal.refuse(f"A fault of the program ({type(error).__name__}). {journal.fault(error)}")
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
@@ -52,7 +52,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
     def command(name: str, function: Callable[[argparse.Namespace], int], help_text: str) -> argparse.ArgumentParser:
         sub = subparsers.add_parser(name, help=help_text, description=help_text)
-        sub.set_defaults(run=function)
+        sub.set_defaults(run=function, command=name)
         return sub
 
     run_help = "run id or number, run folder, or `latest` (the newest finished run)"
@@ -154,7 +154,7 @@ def _run_actions(listing: argparse.ArgumentParser, run_help: str) -> Iterable[st
         name: str, function: Callable[[argparse.Namespace], int], help_text: str, *named: str
     ) -> argparse.ArgumentParser:
         sub = actions.add_parser(name, help=help_text, description=help_text)
-        sub.set_defaults(run=function)
+        sub.set_defaults(run=function, command=f"runs {name}")
         for argument in named:
             sub.add_argument(argument, metavar="RUN", help=run_help)
         # left out here, what was said before the action stands

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import filelock
 
-from tlapp import catalog, workspace
+from tlapp import catalog, journal, workspace
 from tlapp.errors import RunError, printable
 from tlapp.plan import Plan
 from tlapp.runs import TRASH, Run, all_runs
@@ -97,6 +97,7 @@ def remove(run: Run) -> None:
         trash.mkdir(exist_ok=True)
         os.utime(run.path)  # the days in the trash count from now
         run.path.rename(trash / run.id)
+    journal.note("run_removed", run.path.parent.parent, run=run.id)
 
 
 @contextlib.contextmanager
@@ -128,6 +129,7 @@ def restore(home: Path, name: str) -> Run:
             if back.path.exists() and not (back.path / "plan.json").exists():
                 shutil.rmtree(back.path)  # who asked for its lock meanwhile made an empty folder
             run.path.rename(back.path)
+            journal.note("run_restored", home, run=back.id)
             return back
     raise RunError(
         f"There is no removed run `{printable(name)}`. Removed runs are kept for {KEPT_DAYS} days; "
@@ -144,3 +146,4 @@ def empty_trash(home: Path) -> None:
         with contextlib.suppress(OSError):
             if time.time() - entry.stat().st_mtime > KEPT_DAYS * 24 * 3600:
                 shutil.rmtree(entry, ignore_errors=True)
+                journal.note("cleaned_up", home, what="removed run", run=entry.name)

@@ -37,7 +37,7 @@ from typing import Any
 
 import filelock
 
-from tlapp import events, schema, workspace
+from tlapp import events, journal, schema, workspace
 from tlapp.errors import PlanError, RunError, printable
 from tlapp.events import Ended, Event, RunFailed, RunFinished, RunStopped
 from tlapp.plan import Plan
@@ -92,13 +92,15 @@ class Run:
         """Whether a process works on it, waiting or training."""
         return workspace.is_locked(self.path / "lock")
 
-    def append(self, event: Event) -> None:
-        """Add an event at the end of the record."""
+    def append(self, event: Event, is_news: bool = True) -> None:
+        """Add an event at the end of the record; the log is told of it unless it happened elsewhere."""
         with open(self.path / "events.jsonl", "ab") as file:
             file.write(events.to_json(event).encode("ascii") + b"\n")
             if isinstance(event, Ended):
                 file.flush()
                 os.fsync(file.fileno())
+        if is_news:
+            journal.told(self.path.parent.parent, self.id, event)
 
     def mend(self) -> None:
         """Cut off a last line that a killed process left unfinished."""
@@ -341,8 +343,10 @@ def sweep(home: Path) -> None:
                 continue
             if _ID.fullmatch(entry.name) and not (entry / "plan.json").exists():
                 shutil.rmtree(entry, ignore_errors=True)
+                journal.note("cleaned_up", home, what="half a run", run=entry.name)
             for leftover in entry.glob(".tmp-*"):
                 leftover.unlink(missing_ok=True)
+                journal.note("cleaned_up", home, what="unfinished file", run=entry.name)
 
 
 def _read_json(path: Path, run_id: str, kind: str) -> dict[str, Any]:

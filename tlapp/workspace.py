@@ -9,7 +9,6 @@ import hashlib
 import os
 import shutil
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +20,14 @@ import platformdirs
 from tlapp.errors import UserError, printable
 
 
+def place() -> Path:
+    """The workspace folder, made or not: `TLAPP_HOME`, else the platform's user data folder. Raises UserError."""
+    return expand(os.environ.get("TLAPP_HOME") or platformdirs.user_data_dir("tlapp")).absolute()
+
+
 def home() -> Path:
-    """The workspace folder: `TLAPP_HOME`, else the platform's user data folder. Made if missing."""
-    folder = expand(os.environ.get("TLAPP_HOME") or platformdirs.user_data_dir("tlapp")).absolute()
+    """As `place`, made if it is missing. Raises UserError."""
+    folder = place()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -156,16 +160,6 @@ def _sweep(store: Path, prefix: str) -> None:
         if entry.name.startswith(prefix) and entry.is_dir() and not is_locked(_lock_of(entry)):
             shutil.rmtree(entry, ignore_errors=True)
             _lock_of(entry).unlink(missing_ok=True)
-
-
-def log_fault() -> str:
-    """Write down the exception being handled; a sentence that says where."""
-    try:
-        path = home() / "fault.txt"
-        path.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
-        return f"Details are in {path}; please report them."
-    except (OSError, UserError):
-        return "Its details could not be saved."
 
 
 def sha256(path: Path) -> str:
