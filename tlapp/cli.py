@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 
 import tlapp
-from tlapp import catalog, commands, journal, run_commands, terminal
+from tlapp import catalog, commands, doctor_command, journal, run_commands, terminal
 from tlapp.errors import UsageError, UserError, explain_oserror, printable
 
 
@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         options = _parser(arguments).parse_args(arguments)
+        if options.command == "doctor":  # it changes nothing, so not the log either
+            return options.run(options)
         return journal.command(options.command, lambda: options.run(options))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -122,6 +124,10 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     weights.add_argument("action", choices=("list", "get"), nargs="?", default="list")
     weights.add_argument("backbone", nargs="?", help="for get: which backbone")
     _json_option(weights)
+
+    doctor = command("doctor", doctor_command.examine, "Say what is well here, what is not, and what to do.")
+    doctor.add_argument("--deep", action="store_true", help="hash every model too; slow where there are many")
+    _json_option(doctor)
 
     serve = command("serve", commands.serve, "Open the web page.")
     serve.add_argument(
