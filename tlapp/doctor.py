@@ -1,7 +1,7 @@
 """What of the install, the machine and the workspace is well, and what needs the person.
 
-Only looks: it writes nothing, takes no lock and makes no workspace, so that may be broken, read-only or missing. Torch is tried in a process of its own, as a broken one may take its process along. `holdings` knows what lies in the
-workspace.
+Only looks: it writes nothing, takes no lock and makes no workspace, so that may be broken, read-only or missing. Torch is
+tried in a process of its own, as a broken one may take its process along. `holdings` knows what lies in the workspace.
 """
 
 from __future__ import annotations
@@ -128,7 +128,9 @@ def examine(home: Path | None = None, deep: bool = False) -> Checkup:
             locks=tuple(holdings.locks(home, lines)) if exists else (),
             log=str(journal.path(home)), faults=tuple(faults[-MOST_FAULTS:]), needs=(),
         )  # fmt: skip
-    needs += [Need(one.error, f"To be rid of it: tlapp runs remove {one.id}.") for one in found.runs if one.error]
+    needs += [
+        Need(one.error, f"If you no longer want it: tlapp runs remove {one.id}.") for one in found.runs if one.error
+    ]
     needs += _of_datasets(found, used)
     needs += _of_time(home, lines, faults)
     return dataclasses.replace(found, needs=tuple(needs))
@@ -246,8 +248,8 @@ def _place(home: Path, needs: list[Need]) -> tuple[bool, bool, float | None]:
 def _of_datasets(found: Checkup, used: set[str]) -> Iterator[Need]:
     for one in found.datasets:
         if one.error:
-            told = "Runs learned from it." if one.id in used else "No run learned from it: its folder may be deleted."
-            yield Need(one.error, told)
+            needed = "Runs that learned from it cannot be resumed or exported until then."
+            yield Need(one.error, needed if one.id in used else "No run learned from it, so its folder may be deleted.")
 
 
 # --- faults and the clock
