@@ -1,7 +1,7 @@
 """What of the install, the machine and the workspace is well, and what needs the person.
 
-Only looks: it writes nothing, takes no lock and makes no workspace, so that may be broken, read-only or missing. Torch is
-tried in a process of its own, as a broken one may take its process along. `holdings` knows what lies in the workspace.
+Only looks: it writes nothing, takes no lock and makes no workspace, so that may be broken, read-only or missing. Torch
+is tried in a process of its own, as a broken one may take its process along. `holdings` looks into the workspace.
 """
 
 from __future__ import annotations

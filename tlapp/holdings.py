@@ -1,7 +1,7 @@
 """What lies in a workspace, and whether it can be read: runs, datasets, leftovers, locks.
 
-Only looks: it writes nothing and takes no lock, so the workspace may be broken or read-only. Reads no photo and no model,
-but for their sizes; models are hashed where it is asked to look deep. Whatever lies there, it raises nothing.
+Only looks: it writes nothing and takes no lock, so the workspace may be broken or read-only. Reads no photo and no
+model, but for their sizes; models are hashed where it is asked to look deep. Whatever lies there, it raises nothing.
 """
 
 from __future__ import annotations

@@ -74,7 +74,9 @@ def note(event: str, home: Path | None = None, **facts: Any) -> bool:
             return False
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {"time": now, "level": EVENTS[event], "event": event, "process": os.getpid(), "version": __version__}
-        _append(file, json.dumps(line | {name: _harmless(value) for name, value in facts.items()}).encode() + b"\n")
+        _append(
+            file, json.dumps(line | {name: _harmless(name, value) for name, value in facts.items()}).encode() + b"\n"
+        )
         return True
     except Exception:  # whatever hinders the log must not hinder the app
         return False
@@ -156,8 +158,11 @@ def recent(home: Path) -> list[dict[str, Any]]:
 # --- one line
 
 
-def _harmless(value: Any) -> Any:
-    """The value, texts cut and without secrets, control characters and what turns the direction of writing."""
+def _harmless(name: str, value: Any) -> Any:
+    """The value of a fact; texts cut, and without secrets, control characters and what turns the direction of writing.
+
+    Only a traceback is several lines.
+    """
     if isinstance(value, bool | int | type(None)):
         return value
     if isinstance(value, float):
@@ -166,8 +171,9 @@ def _harmless(value: Any) -> Any:
     for secret in [*_secrets, *_passwords()]:
         text = text.replace(secret, "…")
     text = _HEADERS.sub(r"\1\2 …", _USERINFO.sub("…@", text))
-    most = MOST_TRACEBACK if "\n" in text else MOST_TEXT
-    return "\n".join(printable(part) for part in text.split("\n"))[:most]
+    if name == "traceback":
+        return "\n".join(map(printable, text.split("\n")))[:MOST_TRACEBACK]
+    return printable(text[:MOST_TEXT])[:MOST_TEXT]
 
 
 def _passwords() -> Iterator[str]:
