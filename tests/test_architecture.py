@@ -10,19 +10,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
-    "errors", "filenames", "tables", "evaluate", "schema", "events", "claims", "weightfile", "workspace", "tasks",
-    "images", "intake", "layout", "labels", "looks", "photos", "dataset", "merge", "readings", "decisions",
+    "errors", "filenames", "tables", "evaluate", "schema", "events", "claims", "weightfile", "workspace", "journal",
+    "tasks", "images", "intake", "layout", "labels", "looks", "photos", "dataset", "merge", "readings", "decisions",
     "additions", "imagefolder", "shortcuts", "paper", "demo", "catalog", "settings", "plan", "seeding",
     "augment|backbones", "speed", "features", "lbfgs", "calibration", "heads", "crossval", "sampling", "pool",
     "unknown", "forecast", "audit", "optimizers", "train", "recipe", "told", "estimate", "tune", "runs", "lineage",
     "history", "compare", "figures", "board", "predict", "explain", "scoring", "fetching", "sitting", "jobs", "graph",
-    "quantize", "agreement", "card", "webpage", "export", "bundles",
+    "quantize", "agreement", "card", "webpage", "export", "bundles", "holdings", "doctor",
     "ui.pieces", "ui.frame", "ui.scale", "ui.slider", "ui.curve", "ui.guard", "ui.serve", "ui.drop", "ui.shelf",
     "ui.form", "ui.costs", "ui.views", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings", "ui.audit",
     "ui.matrix", "ui.why", "ui.sure", "ui.takeaway", "ui.recall", "ui.overlay", "ui.versus", "ui.history",
     "ui.answers", "ui.sheets",
     "ui.camera|ui.correct", "ui.api", "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "terminal",
-    "commands|run_commands", "cli",
+    "commands|run_commands|doctor_command", "cli",
 ]  # fmt: skip
 RANK = {name: i for i, names in enumerate(ORDER) for name in names.split("|")}
 WITH_TORCH = {
@@ -77,7 +77,7 @@ def test_gradio_is_known_to_the_page_alone(name):
     assert "gradio" not in {module.split(".")[0] for module in all_imports(name)}
 
 
-@pytest.mark.parametrize("name", [name for name in TREES if name not in ("terminal", "commands", "run_commands")])
+@pytest.mark.parametrize("name", [name for name in TREES if "command" not in name and name != "terminal"])
 def test_nothing_prints_but_the_command_line(name):
     assert not [n for n in ast.walk(TREES[name]) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"]
 

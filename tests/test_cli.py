@@ -707,7 +707,7 @@ def test_an_unforeseen_fault_is_one_sentence_with_its_details_in_a_file(tlapp, h
 
     monkeypatch.setattr(runs, "all_runs", faulty)
     assert "A fault of the program (ZeroDivisionError)" in refused(tlapp("runs"))
-    assert "ZeroDivisionError" in (home / "fault.txt").read_text()
+    assert '"error": "ZeroDivisionError"' in (home / "tlapp.log").read_text()
 
 
 # --- as a process of its own

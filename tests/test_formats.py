@@ -21,7 +21,7 @@ from conftest import SIDES, fill, photo, shrink_pictures
 from PIL import Image, ImageFilter
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tlapp import board, cli, decisions, estimate, events, runs, schema, speed, tune
+from tlapp import board, cli, decisions, estimate, events, journal, runs, schema, speed, tune
 from tlapp.ui import division, results, sheets
 
 DOC = (Path(__file__).resolve().parents[1] / "docs/formats.md").read_text(encoding="utf-8")
@@ -217,9 +217,14 @@ def commands(root, trained):
     shell("weights")
     shell("weights get", "efficientnet_lite0")
     shell.keep("serve", served())
+    journal.fault(ZeroDivisionError())
+    with live.lock(), contextlib.redirect_stdout(io.StringIO()) as out:
+        assert cli.main(["doctor", "--json"]) == 1  # for the damaged run and the fault
+    shell.keep("doctor", out.getvalue())
     files = {"report.json": [r.report() for r in runs.all_runs(home) if r.has_model()]}
     lines = [line for r in runs.all_runs(home)[:2] for line in (r.path / "events.jsonl").read_text().splitlines()]
     files["events.jsonl"] = [[json.loads(line) for line in lines]]
+    files["tlapp.log"] = [[json.loads(line) for line in (home / "tlapp.log").read_text().splitlines()]]
     return {f"tlapp {name} --json": values for name, values in shell.printed.items()} | files
 
 

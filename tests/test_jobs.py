@@ -15,7 +15,7 @@ import torch
 from conftest import SHARED, SIDES, fill, model_file, quick, until, watch
 from safetensors.torch import save
 
-from tlapp import catalog, dataset, jobs, predict, runs, train, workspace
+from tlapp import catalog, dataset, jobs, journal, predict, runs, train, workspace
 from tlapp.errors import DataError, RunError, UserError, WeightsError
 from tlapp.events import EpochFinished, Progress, Queued, Resumed, RunFailed, RunFinished, RunStarted, RunStopped
 from tlapp.plan import AUGMENTATIONS, instant, suggest
@@ -322,7 +322,10 @@ def test_a_run_stopped_in_the_first_epoch_of_fine_tuning_says_which_was_kept(dat
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (ZeroDivisionError("division by zero"), ["fault of the program (ZeroDivisionError)", "error.txt"]),
+        (
+            ZeroDivisionError("division by zero"),
+            ["program (ZeroDivisionError)", "tlapp.log", "`tlapp doctor`"],
+        ),
         (RuntimeError("CUDA out of memory. Tried to allocate"), ["memory did not suffice", "batch_size"]),
         (OSError(28, "No space left on device", "x"), ["disk is full"]),
     ],
@@ -339,8 +342,11 @@ def test_a_fault_on_the_thread_becomes_a_sentence_not_a_traceback(data, monkeypa
     assert all(word in end.message for word in words), end.message
     assert "Traceback" not in end.message + "".join(capfd.readouterr())
     assert run.state() == "failed"
-    details = run.path / "error.txt"
-    assert ("faulty" in details.read_text()) if details.exists() else isinstance(fault, OSError)
+    lines = journal.recent(data.folder.parent.parent)
+    assert [line["run"] for line in lines if line["event"] == "run_failed"] == [run.id]
+    faults = [line["traceback"] for line in lines if line["event"] == "fault"]
+    assert len(faults) == isinstance(fault, ZeroDivisionError)
+    assert all("faulty" in text for text in faults)
 
 
 def test_a_save_that_the_file_system_refuses_fails_the_run_in_a_sentence(data, home):

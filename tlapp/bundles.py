@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tlapp import claims, events, history, intake, plan, predict, runs, schema, workspace
+from tlapp import claims, events, history, intake, journal, plan, predict, runs, schema, workspace
 from tlapp import dataset as datasets
 from tlapp.errors import DataError, PictureError, PlanError, RunError, WeightsError, printable
 from tlapp.intake import Listing
@@ -187,7 +187,7 @@ def _take(content: _Content, home: Path) -> Run:
     def fill(run: Run) -> None:
         run.deliver(content.model, content.report, content.learned)
         for event in content.record:
-            run.append(event)
+            run.append(event, is_news=False)
 
     with workspace.own_folder(home / "incoming", "run-") as folder:
         tried = Run(folder)
@@ -202,6 +202,7 @@ def _take(content: _Content, home: Path) -> Run:
         run.set_keep(header["keep"])
     if header.get("name"):
         history.describe(run, name=printable(header["name"])[: history.MOST_NAME])
+    journal.note("run_imported", home, run=run.id, backbone=values.backbone)
     return run
 
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 
 import tlapp
-from tlapp import catalog, commands, run_commands, terminal, workspace
+from tlapp import catalog, commands, doctor_command, journal, run_commands, terminal
 from tlapp.errors import UsageError, UserError, explain_oserror, printable
 
 
@@ -25,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         options = _parser(arguments).parse_args(arguments)
-        return options.run(options)
+        if options.command == "doctor":  # it changes nothing, so not the log either
+            return options.run(options)
+        return journal.command(options.command, lambda: options.run(options))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         return terminal.refuse("This machine's memory does not suffice. Close other programs or use fewer photos.")
     except Exception as error:
-        return terminal.refuse(f"A fault of the program ({type(error).__name__}). {workspace.log_fault()}")
+        return terminal.refuse(f"A fault of the program ({type(error).__name__}). {journal.fault(error)}")
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
@@ -52,7 +54,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
     def command(name: str, function: Callable[[argparse.Namespace], int], help_text: str) -> argparse.ArgumentParser:
         sub = subparsers.add_parser(name, help=help_text, description=help_text)
-        sub.set_defaults(run=function)
+        sub.set_defaults(run=function, command=name)
         return sub
 
     run_help = "run id or number, run folder, or `latest` (the newest finished run)"
@@ -123,6 +125,10 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     weights.add_argument("backbone", nargs="?", help="for get: which backbone")
     _json_option(weights)
 
+    doctor = command("doctor", doctor_command.examine, "Say what is well here, what is not, and what to do.")
+    doctor.add_argument("--deep", action="store_true", help="hash every model too; slow where there are many")
+    _json_option(doctor)
+
     serve = command("serve", commands.serve, "Open the web page.")
     serve.add_argument(
         "--host", default="127.0.0.1", help="address to serve at; others than this machine's need --auth"
@@ -154,7 +160,7 @@ def _run_actions(listing: argparse.ArgumentParser, run_help: str) -> Iterable[st
         name: str, function: Callable[[argparse.Namespace], int], help_text: str, *named: str
     ) -> argparse.ArgumentParser:
         sub = actions.add_parser(name, help=help_text, description=help_text)
-        sub.set_defaults(run=function)
+        sub.set_defaults(run=function, command=f"runs {name}")
         for argument in named:
             sub.add_argument(argument, metavar="RUN", help=run_help)
         # left out here, what was said before the action stands

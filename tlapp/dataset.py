@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import time
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tlapp import images, looks, tasks, workspace
+from tlapp import images, journal, looks, tasks, workspace
 from tlapp.errors import DataError, PictureError, printable, some
 from tlapp.intake import Report
 from tlapp.labels import open_labelled
@@ -60,10 +61,13 @@ def scan(
         raise DataError(
             f"{printable(str(test))}, for the test photos, does not exist. Check the path, or leave it out."
         )
-    store = (home or workspace.home()) / "datasets"
+    began, store = time.monotonic(), (home or workspace.home()) / "datasets"
     with workspace.own_folder(store, ".incoming-") as incoming:
         dataset = _ingest(Path(source), Path(test) if test else None, incoming, report, all_test, refused, shown_as)
-        return keep(dataset, store)
+        kept = keep(dataset, store)
+    facts = {"photos": len(kept.photos), "classes": len(kept.classes), "skipped": len(kept.skipped)}
+    journal.note("dataset_read", store.parent, dataset=kept.id, **facts, seconds=time.monotonic() - began)
+    return kept
 
 
 def load(folder: Path) -> Dataset:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from tlapp import dataset as datasets
-from tlapp import merge, readings, workspace
+from tlapp import journal, merge, readings, workspace
 from tlapp.dataset import Dataset, Photo, Skipped
 from tlapp.errors import DataError, explain_oserror, printable, some
 from tlapp.photos import ADDED_PIXELS, PIXELS
@@ -110,6 +110,7 @@ def sweep(home: Path, used: Collection[str]) -> None:
             if time.time() - (there[name].folder / "dataset.json").stat().st_mtime > KEPT_DAYS * 24 * 3600:
                 workspace.remove_folder(there[name].folder)
                 del there[name]
+                journal.note("cleaned_up", home, what="dataset", dataset=name)
 
     for name in [name for name, found in there.items() if found.original and name not in used]:
         remove(name)

@@ -31,6 +31,7 @@ from tlapp import (
     graph,
     history,
     images,
+    journal,
     lineage,
     predict,
     quantize,
@@ -125,6 +126,7 @@ def export(
             raise DataError(
                 f"{printable(str(path))} cannot be written ({error.strerror}). Choose another place."
             ) from None
+    journal.note("run_exported", run.path.parent.parent, run=run.id, web=web, int8=int8, files=len(files))
     return Exported(path, files, proof.max_difference, proof.compared, proof.same_class, judged)
 
 

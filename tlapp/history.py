@@ -18,7 +18,7 @@ from pathlib import Path
 
 import filelock
 
-from tlapp import catalog, workspace
+from tlapp import catalog, journal, workspace
 from tlapp.errors import RunError, printable
 from tlapp.plan import Plan
 from tlapp.runs import TRASH, Run, all_runs
@@ -100,6 +100,7 @@ def remove(run: Run) -> None:
         workspace.make_folder(trash)
         os.utime(run.path)  # the days in the trash count from now
         _move(run.path, trash / run.id)
+    journal.note("run_removed", run.path.parent.parent, run=run.id)
 
 
 def _move(path: Path, to: Path) -> None:
@@ -137,6 +138,7 @@ def restore(home: Path, name: str) -> Run:
             if back.path.exists() and not (back.path / "plan.json").exists():
                 shutil.rmtree(back.path)  # who asked for its lock meanwhile made an empty folder
             _move(run.path, back.path)
+            journal.note("run_restored", home, run=back.id)
             return back
     raise RunError(
         f"There is no removed run `{printable(name)}`. Removed runs are kept for {KEPT_DAYS} days; "
@@ -161,4 +163,5 @@ def empty_trash(home: Path) -> None:
         for entry in trash.iterdir() if before < now else ():
             if before - entry.stat().st_mtime > KEPT_DAYS * DAY and entry != looked:
                 workspace.remove_folder(entry)
+                journal.note("cleaned_up", home, what="removed run", run=entry.name)
         looked.touch()

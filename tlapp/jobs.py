@@ -11,13 +11,12 @@ import contextlib
 import dataclasses
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
 
-from tlapp import catalog, history, lineage, runs, weightfile, workspace
+from tlapp import catalog, history, journal, lineage, runs, weightfile, workspace
 from tlapp import dataset as datasets
 from tlapp.dataset import Dataset
 from tlapp.errors import OutOfMemory, RunError, UserError, WeightsError, explain_oserror, printable
@@ -58,6 +57,8 @@ def start(dataset: Dataset, plan: Plan, home: Path | None = None) -> Run:
     if before := weightfile.of_file(Path(plan.weights)).get("run") if plan.weights else None:
         header["started_from"] = before
     run, lock = runs.create(home, header)
+    facts = {"backbone": plan.backbone, "solver": plan.solver, "dataset": dataset.id, "photos": len(dataset.photos)}
+    journal.note("run_created", home, run=run.id, **facts)
     _launch(home, run, lock)
     return run
 
@@ -186,17 +187,15 @@ def _work(home: Path, run: Run, lock: filelock.BaseFileLock) -> None:
                 last = _last_epoch(run)
                 run.append(RunStopped(last.best_epoch, last.epoch) if last else RunStopped(0, 0))
     except Exception as error:
+        sentence = _sentence(error, run, home)
         with contextlib.suppress(OSError):
-            if not isinstance(error, UserError | OSError | MemoryError):
-                text = traceback.format_exc()
-                (run.path / "error.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
             last = _last_epoch(run)
-            run.append(RunFailed(_sentence(error, run), last.best_epoch if last and run.has_model() else 0))
+            run.append(RunFailed(sentence, last.best_epoch if last and run.has_model() else 0))
     finally:
         lock.release()
 
 
-def _sentence(error: Exception, run: Run) -> str:
+def _sentence(error: Exception, run: Run, home: Path) -> str:
     """What to tell the person of any exception."""
     if isinstance(error, UserError):
         return str(error)
@@ -208,7 +207,7 @@ def _sentence(error: Exception, run: Run) -> str:
         return explain_oserror(error)
     return (
         f"The run ended on a fault of the program ({type(error).__name__}). What was learned is kept: resume it. "
-        f"Details are in {run.path / 'error.txt'}."
+        + journal.fault(error, home, run=run.id)
     )
 
 

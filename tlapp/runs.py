@@ -37,7 +37,7 @@ from typing import Any
 
 import filelock
 
-from tlapp import events, schema, weightfile, workspace
+from tlapp import events, journal, schema, weightfile, workspace
 from tlapp.errors import PlanError, RunError, printable
 from tlapp.events import Ended, Event, RunFailed, RunFinished, RunStopped
 from tlapp.plan import Plan
@@ -94,8 +94,11 @@ class Run:
         """Whether a process works on it, waiting or training."""
         return workspace.is_locked(self.path / "lock")
 
-    def append(self, event: Event) -> None:
-        """Add an event at the end of the record, whole or not at all; durable when it is the end. Raises OSError."""
+    def append(self, event: Event, is_news: bool = True) -> None:
+        """Add an event at the end of the record, whole or not at all; durable when it is the end. Raises OSError.
+
+        The log is told of it unless it happened elsewhere.
+        """
         line = memoryview(events.to_json(event).encode("ascii") + b"\n")
         with open(self.path / "events.jsonl", "ab", buffering=0) as file:
             before = file.tell()
@@ -108,6 +111,8 @@ class Run:
             except OSError:
                 file.truncate(before)  # or the next event would stand behind half a line
                 raise
+        if is_news:
+            journal.told(self.path.parent.parent, self.id, event)
 
     def mend(self) -> None:
         """Cut off a last line that a killed process left unfinished."""
@@ -398,6 +403,7 @@ def sweep(home: Path) -> None:
             if "plan.json" not in names:
                 if not run.is_live() and not (run.path / "plan.json").exists():  # in this order: it may become one
                     shutil.rmtree(run.path, ignore_errors=True)
+                    journal.note("cleaned_up", home, what="half a run", run=run.id)
             elif _is_untidy(names):
                 run.tidy()
 

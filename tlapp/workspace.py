@@ -13,7 +13,6 @@ import re
 import secrets
 import shutil
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,9 +33,14 @@ _TEMPORARY = re.compile(r"\.tmp-\w{8}")
 _STORES = ("datasets", "demo", "exports", "incoming", "runs", "uploads", "weights")
 
 
+def place() -> Path:
+    """The workspace folder, made or not: `TLAPP_HOME`, else the platform's user data folder. Raises UserError."""
+    return expand(os.environ.get("TLAPP_HOME") or platformdirs.user_data_dir("tlapp")).absolute()
+
+
 def home() -> Path:
-    """The workspace folder: `TLAPP_HOME`, else the platform's user data folder. Made if missing."""
-    folder = expand(os.environ.get("TLAPP_HOME") or platformdirs.user_data_dir("tlapp")).absolute()
+    """As `place`, made if it is missing. Raises UserError."""
+    folder = place()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -287,16 +291,6 @@ def _remove_dead(temporary: Path) -> None:
             temporary.unlink()
     finally:
         os.close(handle)
-
-
-def log_fault() -> str:
-    """Write down the exception being handled; a sentence that says where."""
-    try:
-        path = home() / "fault.txt"
-        path.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
-        return f"Details are in {path}; please report them."
-    except (OSError, UserError):
-        return "Its details could not be saved."
 
 
 def sha256(path: Path) -> str:

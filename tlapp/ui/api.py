@@ -45,6 +45,15 @@ class Page(gr.Blocks):
     Of itself, Gradio downloads a file that is sent as a web address before any handler sees it.
     """
 
+    async def process_api(self, *more: Any, **named: Any) -> Any:
+        """As in `gr.Blocks`. Raises gr.Error, which is shown, for what Gradio would show nothing of."""
+        try:
+            return await super().process_api(*more, **named)
+        except gr.Error:
+            raise
+        except Exception as error:
+            raise gr.Error(pieces.text(pieces.sentence(error)), print_exception=False) from None
+
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *more: Any, **named: Any) -> Any:
         """As in `gr.Blocks`. Raises gr.Error."""
         if _names_an_address(inputs):

@@ -22,6 +22,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from tlapp import journal
 from tlapp.errors import UserError
 
 SHORTEST_PASSWORD = 8
@@ -53,7 +54,9 @@ class Guard:
         """Pass a request on, or answer it with 421 or 403 and a sentence."""
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
-        refusal = self._refusal(scope, Headers(scope=scope))
+        refusal = self._refusal(scope, headers := Headers(scope=scope))
+        if refusal is not None:
+            journal.often("request_refused", refusal, status=refusal[0], reason=refusal[1], host=headers.get("host"))
         if refusal is None:
             with contextlib.suppress(ClientDisconnect):  # a tab closed amid an upload is no fault to log
                 await self._app(scope, receive, send)
@@ -105,6 +108,7 @@ class Doorman:
             raise UserError("--auth needs a name and a password with a colon between them: --auth USER:PASSWORD.")
         if len(password) < SHORTEST_PASSWORD:
             raise UserError(f"The password of --auth is too short. Give at least {SHORTEST_PASSWORD} characters.")
+        journal.conceal(password)
         self._user = _encoded(user.strip())
         self._password = _encoded(password)
         self._clock = clock
@@ -117,6 +121,7 @@ class Doorman:
     async def admits(self, user: str, password: str) -> bool:
         """Whether that is the user. Raises HTTPException 429 where too many attempts wait already."""
         if self._waiting >= MOST_WAITING:
+            journal.often("sign_in_failed", "waiting", reason="too many attempts")
             raise HTTPException(429, "Too many attempts to sign in. Try again in a minute.")
         self._waiting += 1
         try:
@@ -126,7 +131,10 @@ class Doorman:
                 is_user = hmac.compare_digest(self._user, _encoded(user))
                 is_right = hmac.compare_digest(self._password, _encoded(password)) and is_user
                 self._failures = 0 if is_right else self._failures + 1
-                if not is_right:
+                if is_right:
+                    journal.note("signed_in")
+                else:
+                    journal.often("sign_in_failed", is_user, reason="wrong password" if is_user else "wrong name")
                     self._opens = self._clock() + min(LONGEST_WAIT, 0.25 * 2.0 ** min(self._failures, 10))
                 return is_right
         finally:

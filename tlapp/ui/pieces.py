@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 
-from tlapp import evaluate, workspace
+from tlapp import evaluate, journal
 from tlapp.errors import UserError, WeightsError, explain_oserror, printable
 
 REMEDY = "In 2 Train you can fetch them, use a file of yours, or choose EfficientNet-Lite0, which is included."
@@ -93,7 +93,7 @@ def sentence(error: Exception) -> str:
         return explain_oserror(error)
     if isinstance(error, MemoryError):
         return "This machine's memory does not suffice. Close other programs or use fewer photos."
-    return f"A fault of the program ({type(error).__name__}). {workspace.log_fault()}"
+    return f"A fault of the program ({type(error).__name__}). {journal.fault(error)}"
 
 
 def guarded(handler: Callable[P, R]) -> Callable[P, R]:

@@ -11,22 +11,26 @@ import contextlib
 import errno
 import hashlib
 import ipaddress
+import logging
 import os
 import re
 import secrets
 import socket
+import sys
 import time
+import traceback
 import webbrowser
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tlapp import workspace
+from tlapp import journal, workspace
 from tlapp.errors import UserError, printable
 from tlapp.ui.guard import Doorman, Guard
 
@@ -116,6 +120,7 @@ def launch(
         port = held.getsockname()[1]
         uploads = stack.enter_context(_uploads())
         no_proxy = stack.enter_context(_environment(uploads))
+        stack.enter_context(journal.listening())
         demo = build()
         demo.queue(max_size=64, default_concurrency_limit=4)
         demo._queue.sleep_when_free = IDLE_SECONDS  # a page that nobody uses cost a twentieth of a core
@@ -137,6 +142,8 @@ def launch(
             )  # fmt: skip
         except OSError as error:
             raise UserError(f"Port {port} was taken by another program a moment ago. Start again.") from error
+        _hush()
+        stack.enter_context(_noted(is_open, port, bool(auth)))
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = no_proxy
         stack.callback(on_close)
         name = "localhost" if address.is_unspecified else f"[{address}]" if address.version == 6 else address
@@ -146,6 +153,36 @@ def launch(
     else:
         _announce(served, say, on_open, browser)
     return served
+
+
+def _hush() -> None:
+    """What Gradio and its server would print of faults goes into the log: through `logging`, which the log listens to,
+    or, where Gradio prints tracebacks itself, in their place.
+    """
+    from gradio import queueing, route_utils, routes
+
+    for name in ("uvicorn", "uvicorn.access"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+
+    def noted() -> None:
+        if error := sys.exception():
+            journal.fault(error, where="gradio")
+
+    for module in (queueing, route_utils, routes):
+        module.traceback = SimpleNamespace(**{**vars(traceback), "print_exc": noted})  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _noted(is_open: bool, port: int, has_password: bool) -> Iterator[None]:
+    """The page's start and end in the log."""
+    began = time.monotonic()
+    journal.note("page_started", open=is_open, port=port, password=has_password)
+    try:
+        yield
+    finally:
+        journal.settle()
+        journal.note("page_ended", seconds=time.monotonic() - began)
 
 
 def _announce(served: Served, say: Callable[[str], None], on_open: Callable[[str], object], browser: bool) -> None:
@@ -299,3 +336,4 @@ def _sweep_loose(uploads: Path) -> None:
         with contextlib.suppress(OSError):
             if path.is_file() and time.time() - path.stat().st_mtime > LOOSE_SECONDS:
                 path.unlink()
+                journal.often("cleaned_up", "upload", what="upload that broke off")
