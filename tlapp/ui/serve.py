@@ -12,7 +12,6 @@ import errno
 import hashlib
 import ipaddress
 import os
-import re
 import secrets
 import socket
 import time
@@ -22,13 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tlapp import workspace
 from tlapp.errors import UserError, printable
 from tlapp.ui.guard import Doorman, Guard
+from tlapp.ui.headers import Headers, Kept
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -45,26 +43,7 @@ REFUSALS = {
     errno.EACCES: "This system does not give port {port} to you. Give one above 1023 with --port.",
     errno.EADDRNOTAVAIL: "{address} is not an address of this machine. Give one that is, or leave out --host.",
 }
-_ASSET = re.compile(r"/assets/[\w.-]+-[\w-]{8,}\.(js|css)")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-class Kept:
-    """ASGI middleware that lets the browser keep Gradio's own scripts and styles, whose names change with them."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; the answer for a script or style says that it never changes."""
-
-        async def said(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] == 200:
-                MutableHeaders(scope=message)["cache-control"] = "private, max-age=31536000, immutable"
-            await send(message)
-
-        is_asset = scope["type"] == "http" and _ASSET.fullmatch(scope["path"])
-        await self._app(scope, receive, said if is_asset else send)
 
 
 @dataclass(frozen=True)
@@ -120,7 +99,7 @@ def launch(
         demo.queue(max_size=64, default_concurrency_limit=4)
         demo._queue.sleep_when_free = IDLE_SECONDS  # a page that nobody uses cost a twentieth of a core
         demo.delete_cache = demo.delete_cache or (LOOSE_SECONDS, KEPT_SECONDS)
-        layers = [Middleware(Guard, host=host, is_open=is_open), Middleware(Kept)]
+        layers = [Middleware(Headers), Middleware(Guard, host=host, is_open=is_open), Middleware(Kept)]
         held.close()
         stack.callback(demo.close, verbose=False)
         try:
