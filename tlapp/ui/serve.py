@@ -27,6 +27,7 @@ from tlapp import workspace
 from tlapp.errors import UserError, printable
 from tlapp.ui.guard import Doorman, Guard
 from tlapp.ui.headers import Headers, Kept
+from tlapp.ui.limits import Limits, bound
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -83,9 +84,9 @@ def launch(
         KeyboardInterrupt: Ctrl-C was pressed before the page was served, or again while it was closing.
     """
     address = _resolve(host)
-    is_open = not address.is_loopback
+    is_reached = not address.is_loopback
     doorman = Doorman(auth) if auth else None
-    if is_open and not doorman:
+    if is_reached and not doorman:
         raise UserError(
             f"At {printable(host)} other machines reach the page, so it needs a password: give --auth USER:PASSWORD, "
             "or leave out --host."
@@ -99,7 +100,10 @@ def launch(
         demo.queue(max_size=64, default_concurrency_limit=4)
         demo._queue.sleep_when_free = IDLE_SECONDS  # a page that nobody uses cost a twentieth of a core
         demo.delete_cache = demo.delete_cache or (LOOSE_SECONDS, KEPT_SECONDS)
-        layers = [Middleware(Headers), Middleware(Guard, host=host, is_open=is_open), Middleware(Kept)]
+        layers = [
+            Middleware(Headers), Middleware(Guard, host=host, is_open=is_reached), Middleware(Limits, uploads=uploads),
+            Middleware(Kept),
+        ]  # fmt: skip
         held.close()
         stack.callback(demo.close, verbose=False)
         try:
@@ -116,6 +120,7 @@ def launch(
             )  # fmt: skip
         except OSError as error:
             raise UserError(f"Port {port} was taken by another program a moment ago. Start again.") from error
+        bound(demo.server.config)
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = no_proxy
         stack.callback(on_close)
         name = "localhost" if address.is_unspecified else f"[{address}]" if address.version == 6 else address
@@ -125,6 +130,11 @@ def launch(
     else:
         _announce(served, say, on_open, browser)
     return served
+
+
+def is_open(host: str) -> bool:
+    """Whether other machines reach a page that is served at `host`. Raises UserError where that is no address."""
+    return not _resolve(host).is_loopback
 
 
 def _announce(served: Served, say: Callable[[str], None], on_open: Callable[[str], object], browser: bool) -> None:
@@ -243,6 +253,7 @@ def _environment(uploads: Path) -> Iterator[str]:
     for name in before:
         del os.environ[name]
     os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=str(uploads), no_proxy="*", NO_PROXY="*")
+    os.environ["GRADIO_EXAMPLES_CACHE"] = str(uploads / "examples")  # else files below the current folder are served
     try:
         already = before.get("no_proxy") or before.get("NO_PROXY")
         yield ",".join(filter(None, [already, "127.0.0.1", "localhost", "::1"]))
@@ -254,7 +265,7 @@ def _environment(uploads: Path) -> Iterator[str]:
 
 
 def _tidying(uploads: Path) -> Callable[[Any], contextlib.AbstractAsyncContextManager[None]]:
-    """A lifespan that removes what `delete_cache` does not know of: uploads that broke off."""
+    """A lifespan that removes what `delete_cache` does not know of: what is left of uploads that broke off."""
 
     async def tidy() -> None:
         while True:
