@@ -51,9 +51,8 @@ class Page(gr.Blocks):
             raise gr.Error(_ELSEWHERE, print_exception=False)
         try:
             return await super().preprocess_data(block_fn, inputs, *more, **named)
-        except gr.Error:
-            raise
-        except (ValueError, RecursionError) as error:  # too few values, a path outside the uploads, a file that is none
+        except (gr.Error, ValueError, RecursionError) as error:
+            # Too few values, a path outside the uploads, a file that is none, a choice that is not offered.
             raise gr.Error(_STRANGE, print_exception=False) from error
 
 

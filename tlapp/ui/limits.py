@@ -209,10 +209,10 @@ class Store:
 
     async def count(self, arrived: int) -> None:
         """Count what arrived. Raises Refused where it is too much, whatever was told before."""
+        if self._lies + arrived > MAX_UPLOADS_BYTES:
+            await self.look(arrived)
         self._lies += arrived
         self._since += arrived
-        if self._lies > MAX_UPLOADS_BYTES:
-            await self.look(0)
         if self._since >= LOOK_BYTES:
             self._judge(0)
 
