@@ -33,6 +33,7 @@ def window(served, browser):
     wrong = []
     context.on("request", lambda request: is_local(request.url) or wrong.append(request.url))
     context.on("weberror", lambda error: wrong.append(str(error.error)))
+    context.on("console", lambda said: "Content Security Policy" in said.text and wrong.append(said.text))
     context.new_page().goto(served.url + "config")
     yield context, wrong
     context.close()
@@ -40,7 +41,7 @@ def window(served, browser):
 
 @pytest.fixture
 def visit(window, served):
-    """A page without a past. By its end no request has left this machine and no script has failed."""
+    """A page without a past. By its end no request has left this machine, no script has failed, none was stopped."""
     context, wrong = window
     page = context.new_page()
     page.set_viewport_size({"width": 1280, "height": 800})

@@ -1,6 +1,7 @@
 """The page's endpoints as a program meets them: the documented examples, and what is refused, each in one sentence."""
 
 import functools
+import html
 import json
 import re
 import shutil
@@ -10,13 +11,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+import torch
 from conftest import COLOURS, fill, photo, until
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from safetensors.torch import save_file
 from test_library import examples
 
 from tlapp import cli, dataset, jobs, runs, ui
-from tlapp.ui import api
+from tlapp.ui import api, pieces
 from tlapp.ui.serve import uploads_folder
 
 ENDPOINTS = {
@@ -352,7 +355,85 @@ def test_with_a_password_endpoints_answer_only_to_who_knows_it(folder, home):
             answer = httpx.post(f"{page.url}gradio_api/{path}", json=body)
             assert answer.status_code == 401, path
         known = Client(page.url, verbose=False, auth=tuple(AUTH.split(":")))
-        assert ask(known, "load_dataset", str(folder))["photos"] == 16
+        assert ask(known, "load_dataset", handle_file(zipped(folder, folder.with_suffix(".zip"))))["photos"] == 16
         assert "There is no run" in refusal(known, "run_status", "nobody")
     finally:
         page.close()
+
+
+@pytest.fixture
+def open_page(home, small_pictures):
+    """A page that other machines reach, and a browser that signed in."""
+    page = ui.launch(host="0.0.0.0", port=0, browser=False, wait=False, auth=AUTH)
+    with httpx.Client(base_url=page.url, timeout=60) as browser:
+        name, _, password = AUTH.partition(":")
+        assert browser.post("login", data={"username": name, "password": password}).status_code == 200
+        yield page, browser
+    page.close()
+    jobs.close()
+
+
+def test_open_to_other_machines_no_path_is_taken_whoever_sends_it(open_page, folder, home):
+    page, browser = open_page
+    config = browser.get("config").json()
+    boxes = {one["props"].get("elem_id"): one for one in config["components"]}
+    assert not any(boxes[name]["props"]["visible"] for name in ("path", "test-path", "read-path"))
+    known = Client(page.url, verbose=False, auth=tuple(AUTH.split(":")))
+    sent = handle_file(zipped(folder, folder.with_suffix(".zip")))
+    for given in ((str(folder),), ("",), (sent, str(folder)), ("/nowhere", "")):
+        assert refusal(known, "load_dataset", *given) == pieces.NO_PATHS
+    takes_path = [one for one in config["dependencies"] if boxes["path"]["id"] in one["inputs"]]
+    assert len(takes_path) == 3  # the button and Enter in either box
+    for one in takes_path:
+        body = {"data": [str(folder), "", "", "replace the photos"], "fn_index": one["id"], "session_hash": "s"}
+        assert browser.post("gradio_api/queue/join", json=body).status_code == 200
+        with browser.stream("GET", "gradio_api/queue/data?session_hash=s") as told:
+            said = html.unescape("".join(told.iter_text()))
+        assert pieces.NO_PATHS in said
+    assert not list((home / "datasets").glob("*"))
+
+
+def strings(found, wanted):
+    """A value of every component that a handler reads: `wanted` where it may be any text, else what the page has."""
+    return [wanted if one["type"] in TEXTS else one["props"].get("value") for one in found]
+
+
+TEXTS = {"textbox", "browserstate", "html", "uploadbutton", "image", "downloadbutton"}
+
+
+def test_no_handler_of_the_page_reads_or_removes_a_file_that_is_named(served, own_run, home, small_pictures, tmp_path):
+    kept = weightfile_with_secret(tmp_path / "secret.safetensors")
+    meta = {"meta": {"_type": "gradio.FileData"}}
+    browser = httpx.Client(base_url=served.url, timeout=60)
+    config = browser.get("config").json()
+    parts = {one["id"]: one for one in config["components"]}
+    handlers = [one for one in config["dependencies"] if not one["queue"] and one["backend_fn"]]
+    assert len(handlers) > 40
+    evil = ["../" * 20 + str(kept)[1:], {"path": str(kept), **meta},
+            {"files": [{"rel": "a/b.png", "path": str(kept)}], "skipped": []}]  # fmt: skip
+    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    for handler in handlers:
+        read = [parts[number] for number in handler["inputs"]]
+        if not any(one["type"] in TEXTS for one in read):
+            continue
+        for wanted in evil:
+            body = {"data": strings(read, wanted), "fn_index": handler["id"], "session_hash": "s"}
+            answer = browser.post(f"gradio_api/run/{handler['api_name']}", json=body)
+            assert "TOP-SECRET" not in answer.text
+            assert "fault of the program" not in answer.text, (handler["api_name"], wanted, answer.text)
+    browser.close()
+    assert b"TOP-SECRET" in kept.read_bytes()
+    after = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    assert before == {path: content for path, content in after.items() if path in before}
+
+
+def weightfile_with_secret(path):
+    save_file({"x": torch.zeros(1)}, path, metadata={"run": "TOP-SECRET", "tlapp": "1"})
+    return path
+
+
+def zipped(folder, path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for one in folder.rglob("*.png"):
+            archive.write(one, one.relative_to(folder))
+    return path

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     import gradio as gr
 
 
-def build_app() -> gr.Blocks:
-    """The page. Torch is imported when the first browser has it before it, so that it comes up at once."""
+def build_app(takes_paths: bool = True) -> gr.Blocks:
+    """The page. Torch is imported when the first browser has it before it, so that it comes up at once.
+
+    `takes_paths`: whether a path of this machine may be typed; false where other machines reach the page.
+    """
     from tlapp.ui import app
 
-    return app.build_app()
+    return app.build_app(takes_paths)
 
 
 def launch(
@@ -33,11 +36,14 @@ def launch(
 
         return app.look()
 
+    def build() -> gr.Blocks:
+        return build_app(takes_paths=not serve.is_open(host))
+
     home = workspace.home()
     runs.sweep(home)
     empty_trash(home)
     decisions.sweep(home, runs.datasets_of(home))
-    return serve.launch(build_app, host, port, auth, browser, look=look, on_close=jobs.close, **more)
+    return serve.launch(build, host, port, auth, browser, look=look, on_close=jobs.close, **more)
 
 
 __all__ = ["build_app", "launch"]

@@ -60,9 +60,8 @@ class Page(gr.Blocks):
             raise gr.Error(_ELSEWHERE, print_exception=False)
         try:
             return await super().preprocess_data(block_fn, inputs, *more, **named)
-        except gr.Error:
-            raise
-        except (ValueError, RecursionError) as error:  # too few values, a path outside the uploads, a file that is none
+        except (gr.Error, ValueError, RecursionError) as error:
+            # Too few values, a path outside the uploads, a file that is none, a choice that is not offered.
             raise gr.Error(_STRANGE, print_exception=False) from error
 
 
@@ -77,9 +76,13 @@ def _names_an_address(value: Any) -> bool:
     return False
 
 
-def add(page: gr.Blocks) -> None:
-    """Add the endpoints to the page that is being laid out, documented by their docstrings."""
-    for endpoint in (load_dataset, suggest_plan, start_training, run_status, stop, predict, export):
+def add(page: gr.Blocks, takes_paths: bool = True) -> None:
+    """Add the endpoints to the page that is being laid out, documented by their docstrings.
+
+    `takes_paths`: whether who asks sits at this machine, and so may name a path of it.
+    """
+    load = load_dataset if takes_paths else _without_paths(load_dataset)
+    for endpoint in (load, suggest_plan, start_training, run_status, stop, predict, export):
         one_at_a_time = endpoint is export  # each needs as much memory as a run
         gr.api(_told(endpoint), api_name=endpoint.__name__, concurrency_limit=1 if one_at_a_time else "default")
         added = page.fns[max(page.fns)]
@@ -89,6 +92,18 @@ def add(page: gr.Blocks) -> None:
         answers = returned if len(added.outputs) > 1 else [" ".join(returned)]
         for answer, words in zip(added.outputs, answers, strict=True):
             answer.label, _, answer.api_info()["description"] = words.partition(": ")  # type: ignore[union-attr]
+
+
+def _without_paths(load: Callable[..., Any]) -> Callable[..., Any]:
+    """The endpoint where other machines reach the page: it reads what is sent and nothing else."""
+
+    @functools.wraps(load)
+    def sent_alone(path: Any, test: Any = "") -> Any:
+        if isinstance(path, str) or test:
+            raise DataError(pieces.NO_PATHS)
+        return load(path)
+
+    return sent_alone
 
 
 def _told(endpoint: Callable[..., Any]) -> Callable[..., Any]:
@@ -120,7 +135,8 @@ def load_dataset(path: str | FileData, test: str = "") -> dict[str, Any]:
     """Read labelled photos: a folder with one sub-folder per class, a zip of it, or a CSV of labels.
 
     Args:
-        path: where it lies on the machine of the page; or a zip that is sent, handle_file("photos.zip")
+        path: where it lies on the machine of the page, unless that is open to other machines; or a zip that is sent,
+            handle_file("photos.zip")
         test: path of another one there, whose photos are for testing
 
     Returns:

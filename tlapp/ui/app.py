@@ -71,8 +71,11 @@ def look() -> dict[str, Any]:
     return {"theme": theme, "css": Path(__file__).with_name("style.css").read_text(encoding="utf-8")}
 
 
-def build_app() -> gr.Blocks:
-    """Lay out the page and connect its tabs."""
+def build_app(takes_paths: bool = True) -> gr.Blocks:
+    """Lay out the page and connect its tabs.
+
+    `takes_paths`: whether who sees the page sits at this machine, and so may name a path of it.
+    """
     with api.Page(title="tlapp", analytics_enabled=False) as page:
         browser = mine()
         with gr.Row(elem_id="header"):
@@ -87,7 +90,7 @@ def build_app() -> gr.Blocks:
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("1 Data", id="data"):
                 tops = [top("data")]
-                data_tab = data.build(browser)
+                data_tab = data.build(browser, takes_paths)
             with gr.Tab("2 Train", id="train") as train_title:
                 tops.append(top("train"))
                 train_tab = train.build(browser, data_tab)
@@ -146,7 +149,7 @@ def build_app() -> gr.Blocks:
         for number, function in page.fns.items():
             function.api_visibility = "private"
             function.api_name = f"page_{number}"  # that of an endpoint is not taken by a handler of the same name
-        api.add(page)
+        api.add(page, takes_paths)
     return page
 
 

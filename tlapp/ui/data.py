@@ -52,10 +52,13 @@ class Parts(NamedTuple):
     start: gr.Button
 
 
-def build(mine: Mine) -> Tab:
-    """Lay the tab out and wire it; its refresh shows the dataset that the browser state names."""
-    p = _lay_out()
-    _wire_reading(p, mine)
+def build(mine: Mine, takes_paths: bool = True) -> Tab:
+    """Lay the tab out and wire it; its refresh shows the dataset that the browser state names.
+
+    `takes_paths`: whether who sees the page sits at this machine, and so may name a path of it.
+    """
+    p = _lay_out(takes_paths)
+    _wire_reading(p, mine, takes_paths)
 
     @pieces.guarded
     def refresh(name: str, share: float, number: float | None, by: str, known: str | None, is_open: bool) -> list[Any]:
@@ -105,18 +108,19 @@ def build(mine: Mine) -> Tab:
     return Tab([refreshes, checks], [mine.dataset], p.go_on, p.start, controls._asdict(), p.check.show_whole)
 
 
-def _lay_out() -> Parts:
+def _lay_out(takes_paths: bool) -> Parts:
     zone = drop_zone("drop")
     with gr.Row(elem_id="source"):
         path = gr.Textbox(
             label="Or a folder, a zip or a CSV of labels on this machine", placeholder="/home/me/photos", scale=4,
-            min_width=240, elem_id="path",
+            min_width=240, elem_id="path", visible=takes_paths,
         )  # fmt: skip
         test = gr.Textbox(
             label="Test photos: another folder, zip or CSV on this machine (optional)",
             placeholder="/home/me/test-photos", scale=4, min_width=240, elem_id="test-path",
+            visible=takes_paths,
         )  # fmt: skip
-        read = gr.Button("Read it", scale=1, min_width=100, elem_id="read-path")
+        read = gr.Button("Read it", scale=1, min_width=100, elem_id="read-path", visible=takes_paths)
         drawn = gr.Button("Try it with a demo set", scale=1, min_width=240, elem_id="demo")
     with gr.Row(elem_id="reading"):
         progress = gr.HTML(elem_id="reading-progress")
@@ -146,7 +150,7 @@ def _lay_out() -> Parts:
     )  # fmt: skip
 
 
-def _wire_reading(p: Parts, mine: Mine) -> None:
+def _wire_reading(p: Parts, mine: Mine, takes_paths: bool) -> None:
     """Drop, path and demo set: each reads on a thread; the browser's dataset changes only when all went well."""
     outputs = [mine.dataset, p.progress, p.cancel]
 
@@ -167,7 +171,12 @@ def _wire_reading(p: Parts, mine: Mine) -> None:
         yield from follow(lambda report: _scan_upload(value, report), name, mode, request)
 
     def from_path(typed: str, test: str, name: str, mode: str, request: gr.Request) -> Iterator[list[Any]]:
-        yield from follow(lambda report: _scan_path(typed, test, report), name, mode, request)
+        def work(report: Report) -> Dataset:
+            if not takes_paths:
+                raise DataError(pieces.NO_PATHS)
+            return _scan_path(typed, test, report)
+
+        yield from follow(work, name, mode, request)
 
     def from_demo(name: str, mode: str, request: gr.Request) -> Iterator[list[Any]]:
         yield from follow(_scan_demo, name, mode, request)

@@ -99,7 +99,8 @@ function* batches(files) {
   if (batch.length) yield batch;
 }
 
-function refusal(status, batch) {
+function refusal(status, batch, said) {
+  if (said) return said; // by the app itself, which has counted
   if (status === 401) return 'The app asks for the password again. Reload the page.';
   if (status === 413 && batch.length === 1 && isZip(batch[0].rel)) {
     return `${batch[0].rel} is larger than the app accepts. Drop the folder itself instead.`;
@@ -122,7 +123,7 @@ function post(batch, signal, progressed) {
     request.onload = () => {
       const paths = request.response;
       if (request.status === 200 && Array.isArray(paths) && paths.length === batch.length) done(paths);
-      else fail(new Failure(refusal(request.status, batch), request.status));
+      else fail(new Failure(refusal(request.status, batch, paths?.error), request.status));
     };
     request.onerror = () => fail(new Failure(LOST, 0));
     request.onabort = () => fail(new Failure('aborted', 0));

@@ -31,14 +31,19 @@ MOST_WAITING = 16
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:@/\s]+)(:\d+)?")
 _ELSEWHERE = re.compile(r"/(file|proxy)[=/]\s*[a-z][a-z0-9+.-]*:/")
+_UNUSED = re.compile(
+    r"/(gradio_api/)?(process_recording|(undo-)?vibe-[a-z-]+|custom_component|run-history|deep_link|dev/reload)(/|$)"
+)
 
 
 class Guard:
-    """ASGI middleware that answers only under this machine's own names and takes writes only from its own page.
+    """ASGI middleware that answers only under this machine's own names and only to its own page.
 
-    A foreign `Host` is a web site that had its name resolved to this machine; a foreign `Origin` (or
-    `Sec-Fetch-Site`, where there is no `Origin`) is one that sends from a visitor's browser. The port in `Host` is
-    free, since a tunnel or a container may map it. Paths that would have Gradio fetch from elsewhere are refused.
+    A foreign `Host` is a web site that had its name resolved to this machine; a foreign `Origin` is one whose script
+    asks from a visitor's browser, and Gradio would let it read the answer. Where a write has no `Origin`,
+    `Sec-Fetch-Site` tells. The port in `Host` is free, since a tunnel or a container may map it. Paths that would have
+    Gradio fetch from elsewhere are refused, and so is what it offers that this page does not use: one of these takes
+    and converts videos without asking for a password.
     """
 
     def __init__(self, app: ASGIApp, host: str, is_open: bool) -> None:
@@ -71,13 +76,14 @@ class Guard:
             return 421, "This page answers only to the address that it was started with."
         if _ELSEWHERE.search(scope["path"].lower()):
             return 403, "This page fetches nothing from other addresses."
-        if scope.get("method") in ("GET", "HEAD", "OPTIONS"):
-            return None
+        if _UNUSED.search(scope["path"].lower()):
+            return 404, "This page has nothing there."
         origins = headers.getlist("origin")
         if origins:
             is_same = all(urlsplit(origin.lower()).netloc == hosts[0] for origin in origins)
         else:
-            is_same = headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+            is_reading = scope.get("method") in ("GET", "HEAD", "OPTIONS")
+            is_same = is_reading or headers.get("sec-fetch-site", "none") in ("same-origin", "none")
         return None if is_same else (403, "Another web site may not send anything to this page.")
 
     def _is_own(self, host: str) -> bool:

@@ -15,6 +15,7 @@ from tlapp.errors import UserError, WeightsError, explain_oserror, printable
 
 REMEDY = "In 2 Train you can fetch them, use a file of yours, or choose EfficientNet-Lite0, which is included."
 """Where weights are missing or could not be fetched."""
+NO_PATHS = "This page is open to other machines, so it takes no paths of this one. Send the photos: a folder or a zip."
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -13,7 +13,6 @@ import hashlib
 import ipaddress
 import logging
 import os
-import re
 import secrets
 import socket
 import sys
@@ -26,13 +25,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tlapp import journal, workspace
 from tlapp.errors import UserError, printable
 from tlapp.ui.guard import Doorman, Guard
+from tlapp.ui.headers import Headers, Kept
+from tlapp.ui.limits import Limits, bound
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -49,26 +48,7 @@ REFUSALS = {
     errno.EACCES: "This system does not give port {port} to you. Give one above 1023 with --port.",
     errno.EADDRNOTAVAIL: "{address} is not an address of this machine. Give one that is, or leave out --host.",
 }
-_ASSET = re.compile(r"/assets/[\w.-]+-[\w-]{8,}\.(js|css)")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-class Kept:
-    """ASGI middleware that lets the browser keep Gradio's own scripts and styles, whose names change with them."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; the answer for a script or style says that it never changes."""
-
-        async def said(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] == 200:
-                MutableHeaders(scope=message)["cache-control"] = "private, max-age=31536000, immutable"
-            await send(message)
-
-        is_asset = scope["type"] == "http" and _ASSET.fullmatch(scope["path"])
-        await self._app(scope, receive, said if is_asset else send)
 
 
 @dataclass(frozen=True)
@@ -108,9 +88,9 @@ def launch(
         KeyboardInterrupt: Ctrl-C was pressed before the page was served, or again while it was closing.
     """
     address = _resolve(host)
-    is_open = not address.is_loopback
+    is_reached = not address.is_loopback
     doorman = Doorman(auth) if auth else None
-    if is_open and not doorman:
+    if is_reached and not doorman:
         raise UserError(
             f"At {printable(host)} other machines reach the page, so it needs a password: give --auth USER:PASSWORD, "
             "or leave out --host."
@@ -125,7 +105,10 @@ def launch(
         demo.queue(max_size=64, default_concurrency_limit=4)
         demo._queue.sleep_when_free = IDLE_SECONDS  # a page that nobody uses cost a twentieth of a core
         demo.delete_cache = demo.delete_cache or (LOOSE_SECONDS, KEPT_SECONDS)
-        layers = [Middleware(Guard, host=host, is_open=is_open), Middleware(Kept)]
+        layers = [
+            Middleware(Headers), Middleware(Guard, host=host, is_open=is_reached), Middleware(Limits, uploads=uploads),
+            Middleware(Kept),
+        ]  # fmt: skip
         held.close()
         stack.callback(demo.close, verbose=False)
         try:
@@ -142,8 +125,9 @@ def launch(
             )  # fmt: skip
         except OSError as error:
             raise UserError(f"Port {port} was taken by another program a moment ago. Start again.") from error
+        bound(demo.server.config)
         _hush()
-        stack.enter_context(_noted(is_open, port, bool(auth)))
+        stack.enter_context(_noted(is_reached, port, bool(auth)))
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = no_proxy
         stack.callback(on_close)
         name = "localhost" if address.is_unspecified else f"[{address}]" if address.version == 6 else address
@@ -153,6 +137,11 @@ def launch(
     else:
         _announce(served, say, on_open, browser)
     return served
+
+
+def is_open(host: str) -> bool:
+    """Whether other machines reach a page that is served at `host`. Raises UserError where that is no address."""
+    return not _resolve(host).is_loopback
 
 
 def _hush() -> None:
@@ -301,6 +290,7 @@ def _environment(uploads: Path) -> Iterator[str]:
     for name in before:
         del os.environ[name]
     os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=str(uploads), no_proxy="*", NO_PROXY="*")
+    os.environ["GRADIO_EXAMPLES_CACHE"] = str(uploads / "examples")  # else files below the current folder are served
     try:
         already = before.get("no_proxy") or before.get("NO_PROXY")
         yield ",".join(filter(None, [already, "127.0.0.1", "localhost", "::1"]))
@@ -312,7 +302,7 @@ def _environment(uploads: Path) -> Iterator[str]:
 
 
 def _tidying(uploads: Path) -> Callable[[Any], contextlib.AbstractAsyncContextManager[None]]:
-    """A lifespan that removes what `delete_cache` does not know of: uploads that broke off."""
+    """A lifespan that removes what `delete_cache` does not know of: what is left of uploads that broke off."""
 
     async def tidy() -> None:
         while True:

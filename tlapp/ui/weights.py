@@ -53,7 +53,7 @@ def state(backbone: str, file: str = "") -> list[Any]:
     """New values of `Panel.shown` for a backbone and, if the person gave one, its weights file in the workspace."""
     entry = catalog.get(backbone)
     if file:
-        run = weightfile.of_file(form.weights_folder() / file).get("run")
+        run = weightfile.of_file(Path(form.weights_file(file))).get("run")
         words = f"The weights of {entry.title} are those of your file ({file})."
         if run:
             words = f"It starts from the network of run {run}. No file that this learned from is used for the test."
