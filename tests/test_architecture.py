@@ -10,13 +10,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
-    "errors", "filenames", "tables", "evaluate", "schema", "events", "claims", "weightfile", "workspace", "tasks",
-    "images", "intake", "layout", "labels", "looks", "photos", "dataset", "merge", "readings", "decisions",
-    "additions", "imagefolder", "shortcuts", "paper", "demo", "catalog", "settings", "plan", "seeding",
+    "errors", "room", "filenames", "tables", "evaluate", "schema", "events", "claims", "weightfile", "workspace",
+    "tasks", "images", "intake", "layout", "labels", "looks", "photos", "dataset", "merge", "readings", "decisions",
+    "additions", "imagefolder", "shortcuts", "paper", "demo", "catalog", "settings", "plan", "footprint", "seeding",
     "augment|backbones", "speed", "features", "lbfgs", "calibration", "heads", "crossval", "sampling", "pool",
     "unknown", "forecast", "audit", "optimizers", "train", "recipe", "told", "estimate", "tune", "runs", "lineage",
-    "history", "compare", "figures", "board", "predict", "explain", "scoring", "fetching", "sitting", "jobs", "graph",
-    "quantize", "agreement", "card", "webpage", "export", "bundles",
+    "history", "cleanup", "compare", "figures", "board", "predict", "explain", "scoring", "fetching", "sitting", "jobs",
+    "graph", "quantize", "agreement", "card", "webpage", "export", "bundles",
     "ui.pieces", "ui.frame", "ui.scale", "ui.slider", "ui.curve", "ui.guard", "ui.serve", "ui.drop", "ui.shelf",
     "ui.form", "ui.costs", "ui.views", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings", "ui.audit",
     "ui.matrix", "ui.why", "ui.sure", "ui.takeaway", "ui.recall", "ui.overlay", "ui.versus", "ui.history",

@@ -252,16 +252,26 @@ def is_unknown(strangeness: float | None, keep: float) -> bool | None:
     return None if strangeness is None else strangeness > keep
 
 
+def making(home: Path) -> filelock.BaseFileLock:
+    """Held while a run is made: two processes never take one number, and whoever holds it knows of every run."""
+    return workspace.lock(home / "runs" / "create.lock")
+
+
 def create(
-    home: Path, header: dict[str, Any], fill: Callable[[Run], None] = lambda run: None
+    home: Path,
+    header: dict[str, Any],
+    fill: Callable[[Run], None] = lambda run: None,
+    admit: Callable[[], None] = lambda: None,
 ) -> tuple[Run, filelock.BaseFileLock]:
     """A new run with the next number, its lock held by the caller.
 
-    `fill` may write to its folder before the run is one; what it raises leaves none.
+    `fill` may write to its folder before the run is one, `admit` may look whether there may be one more; what they
+    raise leaves none.
     """
     folder = home / "runs"
     folder.mkdir(parents=True, exist_ok=True)
-    with workspace.lock(folder / "create.lock"):  # two processes never take one number
+    with making(home):
+        admit()
         taken = [name for place in (folder, folder / TRASH) if place.is_dir() for name in os.listdir(place)]
         number = max((int(m[1]) for m in map(_ID.fullmatch, taken) if m), default=0) + 1
         tail = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(6))
@@ -269,14 +279,14 @@ def create(
         run.path.mkdir()
         lock = run.lock()
         lock.acquire()
-    try:
-        fill(run)
-        text = json.dumps({"schema": schema.RUN, **header}, indent=1)
-        workspace.write_atomic(run.path / "plan.json", text.encode("ascii"))
-    except BaseException:
-        shutil.rmtree(run.path, ignore_errors=True)
-        lock.release()
-        raise
+        try:
+            fill(run)
+            text = json.dumps({"schema": schema.RUN, **header}, indent=1)
+            workspace.write_atomic(run.path / "plan.json", text.encode("ascii"))
+        except BaseException:
+            shutil.rmtree(run.path, ignore_errors=True)
+            lock.release()
+            raise
     return run, lock
 
 
@@ -335,14 +345,21 @@ def sweep(home: Path) -> None:
     folder = home / "runs"
     if not folder.is_dir():
         return
-    with workspace.lock(folder / "create.lock"):  # a run in the making has no lock yet
+    with making(home):  # a run in the making has no lock yet
+        for entry in never_begun(home):
+            shutil.rmtree(entry, ignore_errors=True)
         for entry in folder.iterdir():
             if not entry.is_dir() or Run(entry).is_live():
                 continue
-            if _ID.fullmatch(entry.name) and not (entry / "plan.json").exists():
-                shutil.rmtree(entry, ignore_errors=True)
             for leftover in entry.glob(".tmp-*"):
                 leftover.unlink(missing_ok=True)
+
+
+def never_begun(home: Path) -> list[Path]:
+    """Folders that never became a run, as their process was killed. Certain only while `making` is held."""
+    folder = home / "runs"
+    entries = [folder / name for name in os.listdir(folder) if _ID.fullmatch(name)] if folder.is_dir() else []
+    return [e for e in entries if e.is_dir() and not (e / "plan.json").exists() and not Run(e).is_live()]
 
 
 def _read_json(path: Path, run_id: str, kind: str) -> dict[str, Any]:

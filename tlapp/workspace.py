@@ -114,8 +114,10 @@ def own_folder(store: Path, prefix: str) -> Iterator[Path]:
     moved while it is held.
     """
     store.mkdir(parents=True, exist_ok=True)
-    with lock(store / f"{prefix}create.lock"):  # a folder in the making has no lock yet
-        _sweep(store, prefix)
+    with making(store, prefix):  # a folder in the making has no lock yet
+        for folder in left_behind(store, prefix):
+            shutil.rmtree(folder, ignore_errors=True)
+            _lock_of(folder).unlink(missing_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=store))
         held = lock(_lock_of(folder))
         held.acquire()
@@ -151,11 +153,17 @@ def _lock_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
 
 
-def _sweep(store: Path, prefix: str) -> None:
-    for entry in store.iterdir():
-        if entry.name.startswith(prefix) and entry.is_dir() and not is_locked(_lock_of(entry)):
-            shutil.rmtree(entry, ignore_errors=True)
-            _lock_of(entry).unlink(missing_ok=True)
+def making(store: Path, prefix: str) -> filelock.BaseFileLock:
+    """Held while `own_folder` makes a folder: meanwhile none is there without its lock."""
+    return lock(store / f"{prefix}create.lock")
+
+
+def left_behind(store: Path, prefix: str) -> list[Path]:
+    """The folders of `own_folder` that no living process holds. Certain only while `making` is held."""
+    if not store.is_dir():
+        return []
+    found = (entry for entry in store.iterdir() if entry.name.startswith(prefix) and not entry.is_symlink())
+    return [entry for entry in found if entry.is_dir() and not is_locked(_lock_of(entry))]
 
 
 def log_fault() -> str:
