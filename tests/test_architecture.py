@@ -18,9 +18,9 @@ ORDER = [
     "history", "cleanup", "compare", "figures", "board", "predict", "explain", "scoring", "fetching", "sitting", "jobs",
     "graph", "quantize", "agreement", "card", "webpage", "export", "bundles",
     "ui.pieces", "ui.frame", "ui.scale", "ui.slider", "ui.curve", "ui.guard", "ui.serve", "ui.drop", "ui.shelf",
-    "ui.form", "ui.costs", "ui.views", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings", "ui.audit",
-    "ui.matrix", "ui.why", "ui.sure", "ui.takeaway", "ui.recall", "ui.overlay", "ui.versus", "ui.history",
-    "ui.answers", "ui.sheets",
+    "ui.once", "ui.form", "ui.costs", "ui.views", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings",
+    "ui.audit", "ui.matrix", "ui.why", "ui.sure", "ui.takeaway", "ui.recall", "ui.overlay", "ui.versus", "ui.history",
+    "ui.cleanup",    "ui.answers", "ui.sheets",
     "ui.camera|ui.correct", "ui.api", "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "terminal",
     "commands|run_commands", "cli",
 ]  # fmt: skip

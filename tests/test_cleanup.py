@@ -125,7 +125,7 @@ def test_a_run_that_starts_after_the_plan_keeps_its_photos(data, home):
 
 def test_a_run_whose_photos_went_a_moment_before_is_refused_and_leaves_none(data, home):
     assert len(clean(home, "photos").deleted) == 1
-    with pytest.raises(DataError, match="gone. Load them again"):
+    with pytest.raises(DataError, match=r"gone\. Load them again"):
         jobs.start(data, quick(data))
     assert runs.all_runs(home) == []
 
@@ -186,7 +186,7 @@ def test_runs_without_a_model_go_and_one_at_work_or_with_a_model_stays(own_run, 
             done = cleanup.apply(home, planned, ["unfinished"])
     assert (done.deleted, done.kept) == ((stopped.id,), (killed.id,))
     assert [run.id for run in runs.all_runs(home)] == [own_run.id, killed.id, works.id]
-    with pytest.raises(RunError, match="no run .* any more"):
+    with pytest.raises(RunError, match=r"no run .* any more"):
         jobs.resume(stopped)
     assert not stopped.path.exists()
 
@@ -285,7 +285,7 @@ def test_a_deletion_that_is_cut_off_is_a_leftover_and_no_dataset(data, home, mon
 
 
 def test_an_unknown_kind_is_refused_and_nothing_goes(data, home):
-    with pytest.raises(UsageError, match="no.*'photo'.*photos"):
+    with pytest.raises(UsageError, match=r"no.*'photo'.*photos"):
         clean(home, "photos", "photo")
     assert data.folder.exists()
 

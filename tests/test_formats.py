@@ -217,6 +217,7 @@ def commands(root, trained):
     shell("weights")
     shell("weights get", "efficientnet_lite0")
     shell.keep("serve", served())
+    shell("clean", "unfinished", "--yes")
     files = {"report.json": [r.report() for r in runs.all_runs(home) if r.has_model()]}
     lines = [line for r in runs.all_runs(home)[:2] for line in (r.path / "events.jsonl").read_text().splitlines()]
     files["events.jsonl"] = [[json.loads(line) for line in lines]]

@@ -145,6 +145,11 @@ class Run:
         kinds = {RunFinished: "finished", RunStopped: "stopped", RunFailed: "failed"}
         return kinds.get(type(last), "interrupted")
 
+    def waits_for(self) -> int:
+        """How many runs are before it in the line; 0 of one that does not wait. Raises RunError."""
+        last = next(reversed(self.events()[0]), None)
+        return last.place if isinstance(last, events.Queued) and self.is_live() else 0
+
     def ask_to_stop(self) -> None:
         """Ask the process that works on it, this one or another, to stop within a batch."""
         (self.path / "stop").touch()

@@ -6,6 +6,7 @@ One file per tab (data, train, results, test); `live` is the run panel of the tr
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tlapp import decisions, jobs, runs, workspace
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
     import gradio as gr
 
 
-def build_app() -> gr.Blocks:
-    """The page. Torch is imported when the first browser has it before it, so that it comes up at once."""
+def build_app(is_shared: bool = False) -> gr.Blocks:
+    """The page, which says it where several people share it. Torch is imported when the first browser has it before
+    it, so that it comes up at once.
+    """
     from tlapp.ui import app
 
-    return app.build_app()
+    return app.build_app(is_shared)
 
 
 def launch(
@@ -36,7 +39,8 @@ def launch(
     home = workspace.home()
     empty_trash(home)
     decisions.sweep(home, runs.datasets_of(home))
-    return serve.launch(build_app, host, port, auth, browser, look=look, on_close=jobs.close, **more)
+    shown = partial(build_app, is_shared=bool(auth))  # without a password only this machine is served
+    return serve.launch(shown, host, port, auth, browser, look=look, on_close=jobs.close, **more)
 
 
 __all__ = ["build_app", "launch"]
