@@ -1,5 +1,6 @@
 """What lies in the workspace and could go: what is needed stays, what goes goes whole, nothing goes by surprise."""
 
+import io
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import threading
 import time
 
 import pytest
-from conftest import fill, photo, quick, watch
+from conftest import fill, photo, quick, until, watch
 from test_jobs import line_held
 
 from tlapp import additions, cleanup, dataset, decisions, history, jobs, runs, workspace
@@ -293,3 +294,49 @@ def test_an_unknown_kind_is_refused_and_nothing_goes(data, home):
 def test_a_workspace_that_is_new_has_nothing_to_delete(home):
     assert [kind.items for kind in cleanup.plan(home)] == [()] * len(cleanup.WORDS)
     assert cleanup.apply(home, cleanup.plan(home), list(cleanup.WORDS)) == cleanup.Done((), 0, ())
+
+
+# --- the command
+
+
+def test_the_command_says_what_could_go_and_deletes_with_yes_alone(tlapp, data, home):
+    code, out, _ = tlapp("clean")
+    assert code == 0
+    assert out.splitlines()[0].startswith(
+        "photos: Photos that no run learned from, 1 item, 0.1 MB. The app's copies go"
+    )
+    assert out.splitlines()[-1] == "Nothing is deleted yet: --yes deletes all of it."
+    assert json.loads(tlapp("clean", "--json")[1])["deleted"] == []
+    assert data.folder.exists()
+    assert "1 item deleted" in tlapp("clean", "--yes", "photos")[1]
+    assert not data.folder.exists()
+    assert tlapp("clean")[1].startswith("There is nothing to delete")
+
+
+def test_the_command_asks_at_a_terminal_and_takes_only_yes(tlapp, data, home, monkeypatch):
+    for answer, remains in (("\n", True), ("no\n", True), ("y\n", False)):
+        terminal = io.StringIO(answer)
+        terminal.isatty = lambda: True
+        monkeypatch.setattr("sys.stdin", terminal)
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+        _, out, err = tlapp("clean", "photos")
+        assert "Delete 1 item, 0.1 MB, for good? [y/N]" in err
+        assert data.folder.exists() == remains
+        assert ("Nothing was deleted." in out) == remains
+
+
+def test_the_command_refuses_a_kind_that_there_is_none_of(tlapp, data):
+    code, out, err = tlapp("clean", "--yes", "fotos")
+    assert (code, out) == (2, "")
+    assert "removed, unfinished, states, photos, weights, leftovers" in err
+    assert data.folder.exists()
+
+
+def test_the_list_of_runs_says_who_waits_and_behind_how_many(tlapp, data, home):
+    with line_held(home):
+        line = [jobs.start(data, quick(data)) for _ in range(3)]
+        until(lambda: line[2].events()[0])
+        assert [row["waits_for"] for row in json.loads(tlapp("runs", "--json")[1])] == [1, 1, 2]
+        assert tlapp("runs")[1].splitlines()[-1].endswith("waits: 2 runs before it")
+        jobs.close()
+    assert [row["waits_for"] for row in json.loads(tlapp("runs", "--json")[1])] == [0, 0, 0]

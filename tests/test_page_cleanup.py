@@ -1,9 +1,10 @@
 """What lies on the disk, on the page; and several people, browsers and clicks on one workspace."""
 
-import os
+import re
 import shutil
 import threading
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import gradio as gr
@@ -13,11 +14,10 @@ from sites import load, load_path, own_runs, tab
 from test_cleanup import aged, unfinished
 from test_jobs import line_held
 
-from tlapp import dataset, history, jobs, room, runs, ui
+from tlapp import dataset, export, history, jobs, predict, room, runs, ui
 from tlapp.errors import DataError, RunError
 from tlapp.events import Queued
-from tlapp.runs import Run
-from tlapp.ui import api, app, live, once, preview, results
+from tlapp.ui import app, once, preview, results
 
 
 def open_panel(page):
@@ -141,43 +141,65 @@ def test_a_nearly_full_disk_is_said_before_training(old, monkeypatch):
 # --- two people at once, on the same run
 
 
-def handler(page, name):
-    """The handler of that name of the page, as an event calls it."""
-    return next(f.fn for f in page.fns.values() if f.fn and f.fn.__qualname__.endswith(name))
-
-
 @pytest.fixture(scope="module")
 def page():
     return app.build_app()
 
 
-def test_what_is_asked_of_a_run_that_somebody_deleted_is_one_sentence(own_run, page, home):
+def handlers(page):
+    """Every handler of the page by its module and name."""
+    found = {}
+    for function in page.fns.values():
+        inner = function.fn.func if isinstance(function.fn, partial) else function.fn
+        if inner is not None:
+            found[f"{inner.__module__.removeprefix('tlapp.ui.')}.{inner.__name__}"] = function.fn
+    return found
+
+
+ASKED = {
+    "history.remove": (), "history.show_difference": ("0001-aaaaaa",), "results.make": (),
+    "recall.ask": ("",), "recall.continuing": ("",), "api.predict": ([],), "api.export": (), "api.stop": (),
+    "api.run_status": (),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_is_asked_of_a_run_that_somebody_deleted_is_one_sentence(own_run, page, name):
     history.remove(own_run)
-    with pytest.raises(gr.Error, match="gone already"):
-        handler(page, "history.build.<locals>.remove" if False else "build.<locals>.remove")(own_run.id)
-    with pytest.raises(gr.Error, match=r"no run|There is no"):
-        handler(page, "make")(results._report, own_run.id) if False else handler_make(page)(own_run.id)
-    for ask in (api._run, ):
-        with pytest.raises(RunError, match="There is no run"):
-            ask(own_run.id)
+    with pytest.raises(gr.Error) as told:
+        handlers(page)[name](own_run.id, *ASKED[name])
+    assert re.fullmatch(r"[A-Z][^\n]+[.)]", str(told.value.message))
+    assert "fault of the program" not in told.value.message
     assert not own_run.path.exists()
 
 
-def handler_make(page):
-    return next(f.fn for f in page.fns.values() if getattr(f.fn, "func", None) and "make" in f.fn.func.__qualname__)
-
-
-def test_a_run_deleted_while_it_is_asked_about_answers_or_says_one_sentence(own_run, home, tmp_path):
-    photo = next((tmp_path.parent).glob("nothing"), None)
-    assert photo is None
-    run = Run(own_run.path)
+def test_what_shows_a_run_that_somebody_deleted_shows_none(own_run, page):
     history.remove(own_run)
-    from tlapp import export, predict
+    on = handlers(page)
+    assert on["results.show"](own_run.id)[0] == results.NOTHING
+    assert on["results.refresh"](own_run.id, own_run.id)[1] == results.NOTHING
+    assert "No run yet" in on["live.view"](own_run.id, f"{own_run.id} 3 3 1 False")[2]
+    assert on["results.show_cell"](own_run.id, SimpleNamespace(pick="0 1")) == ""
+    (told,) = on["takeaway.export"](own_run.id, [], SimpleNamespace(session_hash="x"))
+    assert "That run is gone" in told[0]
 
-    for act in (lambda: predict.load(run), lambda: export.export(run, tmp_path / "x.zip"), lambda: jobs.resume(run),
-                lambda: history.describe(run, "x"), lambda: history.remove(run)):  # fmt: skip
-        with pytest.raises((RunError, DataError)) as told:
+
+def test_a_run_deleted_while_somebody_works_with_it_ends_in_a_sentence_and_nothing_half(own_run, home, tmp_path):
+    history.remove(own_run)
+    target = tmp_path / "model.zip"
+    acts = [lambda: predict.load(own_run), lambda: export.export(own_run, target), lambda: jobs.resume(own_run)]
+    for act in (*acts, lambda: history.describe(own_run, "x"), lambda: history.remove(own_run)):
+        with pytest.raises((RunError, DataError), match=own_run.id):
             act()
-        assert run.id in str(told.value)
-    assert not (tmp_path / "x.zip").exists()
-    assert not run.path.exists()
+    assert not target.exists()
+    assert not own_run.path.exists()
+    assert history.restore(home, own_run.id).model()
+
+
+def test_of_two_who_bring_a_run_back_the_second_is_told_so(own_run, home, monkeypatch):
+    history.remove(own_run)
+    (found,) = history.removed(home)
+    monkeypatch.setattr(history, "removed", lambda home: [found])  # both have seen it there
+    history.restore(home, own_run.id)
+    with pytest.raises(RunError, match="no removed run"):
+        history.restore(home, own_run.id)

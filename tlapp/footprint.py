@@ -47,6 +47,6 @@ def of_run(plan: Plan, n_classes: int, n_learned: int, cached_mb: float = 0.0) -
     whole = sum(block.parameters for block in entry.blocks) + head
     learning = sum(block.parameters for block in entry.blocks if block.name not in told.frozen) + head
     kept = MEANS * NUMBER * whole + NUMBER / 2 * min(n_learned, ROWS) * entry.depth_features
-    states = 0 if plan.solver == "exact" else 2 * 4 * NUMBER * learning
+    states = 0 if plan.solver == "exact" else 2 * 4 * MEANS * NUMBER * learning
     features = NUMBER * n_learned * entry.depth_features
     return Footprint(round(kept), round(states + features + 1e6 * cached_mb))
