@@ -65,7 +65,7 @@ def test_every_backbone_has_a_size_and_what_learns_makes_it_larger(data, name):
 def test_what_is_cached_on_the_disk_counts_and_what_fits_the_memory_does_not(data):
     large = suggest(data, "resnet18").with_settings({"solver": "sgd", "frozen": "stem,layer1,layer2", "cache_mb": "1"})
     in_memory = large.with_settings({"cache_mb": "100000"})
-    sizes = [estimate.written(plan, 2, 500, 100).passing for plan in (large, in_memory)]
+    sizes = [estimate.written(plan, 2, 500, 100, 100).passing for plan in (large, in_memory)]
     assert sizes[0] > 1.2 * sizes[1]
 
 

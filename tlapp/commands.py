@@ -63,7 +63,8 @@ def _warn_of_room(dataset: datasets.Dataset, plan: plans.Plan) -> None:
     from tlapp import estimate
 
     split = plan.split(dataset)
-    written = estimate.written(plan, len(dataset.classes), len(split.train), len(split.validation))
+    sizes = (len(part) for part in (split.train, split.validation, split.test))
+    written = estimate.written(plan, len(dataset.classes), *sizes)
     room.check_model(workspace.home(), written.kept)
     if worry := room.worry(workspace.home(), written.most):
         terminal.say(worry)

@@ -34,9 +34,8 @@ class Footprint:
         return self.kept + self.passing
 
 
-def of_run(plan: Plan, n_classes: int, n_learned: int, cached_mb: float = 0.0) -> Footprint:
-    """What a run of the plan writes at most. `n_learned`: photos to learn from and choose by; `cached_mb`: cached on
-    the disk.
+def of_run(plan: Plan, n_classes: int, n_photos: int, cached_mb: float = 0.0) -> Footprint:
+    """What a run of the plan writes at most. `n_photos`: all of the dataset's; `cached_mb`: cached on the disk.
 
     The states of gradient descent: what learns, as the best and as the last, and with this AdamW's two moments; while
     they are written, those before still stand.
@@ -46,7 +45,7 @@ def of_run(plan: Plan, n_classes: int, n_learned: int, cached_mb: float = 0.0) -
     head = (entry.depth_features + 1) * n_classes
     whole = sum(block.parameters for block in entry.blocks) + head
     learning = sum(block.parameters for block in entry.blocks if block.name not in told.frozen) + head
-    kept = MEANS * NUMBER * whole + NUMBER / 2 * min(n_learned, ROWS) * entry.depth_features
+    kept = MEANS * NUMBER * whole + NUMBER / 2 * min(n_photos, ROWS) * entry.depth_features
     states = 0 if plan.solver == "exact" else 2 * 4 * MEANS * NUMBER * learning
-    features = NUMBER * n_learned * entry.depth_features
+    features = NUMBER * n_photos * entry.depth_features
     return Footprint(round(kept), round(states + features + 1e6 * cached_mb))
