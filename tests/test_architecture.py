@@ -10,17 +10,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
-    "errors", "filenames", "tables", "evaluate", "schema", "events", "claims", "weightfile", "workspace", "journal",
-    "tasks", "images", "intake", "layout", "labels", "looks", "photos", "dataset", "merge", "readings", "decisions",
-    "additions", "imagefolder", "shortcuts", "paper", "demo", "catalog", "settings", "plan", "seeding",
-    "augment|backbones", "speed", "features", "lbfgs", "calibration", "heads", "crossval", "sampling", "pool",
-    "unknown", "forecast", "audit", "optimizers", "train", "recipe", "told", "estimate", "tune", "runs", "lineage",
-    "history", "compare", "figures", "board", "predict", "explain", "scoring", "fetching", "sitting", "jobs", "graph",
-    "quantize", "agreement", "card", "webpage", "export", "bundles", "holdings", "doctor",
+    "errors", "room", "filenames", "tables", "evaluate", "schema", "events", "claims", "weightfile", "workspace",
+    "journal", "tasks", "images", "intake", "layout", "labels", "looks", "photos", "dataset", "merge", "readings",
+    "decisions", "additions", "imagefolder", "shortcuts", "paper", "demo", "catalog", "settings", "plan", "footprint",
+    "seeding", "augment|backbones", "speed", "features", "lbfgs", "calibration", "heads", "crossval", "sampling",
+    "pool", "unknown", "forecast", "audit", "optimizers", "train", "recipe", "told", "estimate", "tune", "runs",
+    "lineage", "history", "cleanup", "compare", "figures", "board", "predict", "explain", "scoring", "fetching",
+    "sitting", "jobs", "graph", "quantize", "agreement", "card", "webpage", "export", "bundles", "holdings", "doctor",
     "ui.pieces", "ui.frame", "ui.scale", "ui.slider", "ui.curve", "ui.guard", "ui.serve", "ui.drop", "ui.shelf",
-    "ui.form", "ui.costs", "ui.views", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings", "ui.audit",
-    "ui.matrix", "ui.why", "ui.sure", "ui.takeaway", "ui.recall", "ui.overlay", "ui.versus", "ui.history",
-    "ui.answers", "ui.sheets",
+    "ui.once", "ui.form", "ui.costs", "ui.views", "ui.preview", "ui.weights", "ui.tries", "ui.division", "ui.findings",
+    "ui.audit", "ui.matrix", "ui.why", "ui.sure", "ui.takeaway", "ui.recall", "ui.overlay", "ui.versus", "ui.history",
+    "ui.cleanup",    "ui.answers", "ui.sheets",
     "ui.camera|ui.correct", "ui.api", "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "terminal",
     "commands|run_commands|doctor_command", "cli",
 ]  # fmt: skip

@@ -221,6 +221,7 @@ def commands(root, trained):
     with live.lock(), contextlib.redirect_stdout(io.StringIO()) as out:
         assert cli.main(["doctor", "--json"]) == 1  # for the damaged run and the fault
     shell.keep("doctor", out.getvalue())
+    shell("clean", "unfinished", "--yes")
     files = {"report.json": [r.report() for r in runs.all_runs(home) if r.has_model()]}
     lines = [line for r in runs.all_runs(home)[:2] for line in (r.path / "events.jsonl").read_text().splitlines()]
     files["events.jsonl"] = [[json.loads(line) for line in lines]]

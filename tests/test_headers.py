@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import drop_on, photo
 from playwright.sync_api import Error
-from sites import answer, choose, load, tab
+from sites import answer, load, tab
 from test_serve import AUTH, UPLOAD, ask, form, start
 
 from tlapp.ui import headers, limits

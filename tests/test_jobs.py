@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -289,6 +290,53 @@ def test_a_waiting_run_can_be_stopped_and_the_next_moves_up(data, home):
         until(lambda: Queued(1) in last.events()[0])
     for run in (first, last):
         assert isinstance(watch(run)[-1], RunFinished)
+
+
+@pytest.fixture
+def short_line(monkeypatch):
+    """Two may wait behind the one that trains."""
+    assert jobs.MOST_WAITING == 16
+    monkeypatch.setattr(jobs, "MOST_WAITING", 2)
+
+
+def test_as_many_runs_wait_as_may_and_one_more_is_refused_and_leaves_nothing(data, home, short_line, stop_at):
+    with line_held(home):
+        line = [jobs.start(data, quick(data)) for _ in range(3)]
+        with pytest.raises(RunError, match="2 runs wait their turn already, and no more may"):
+            jobs.start(data, quick(data))
+        assert runs.all_runs(home) == line
+        jobs.stop(line[1])
+        watch(line[1])
+        again = jobs.start(data, quick(data))
+        with pytest.raises(RunError, match="no more may"):
+            jobs.resume(line[1])
+        assert line[1].state() == "stopped"
+        jobs.close()
+    assert again.state() == "stopped"
+
+
+@pytest.mark.parametrize("act", ["start", "resume"])
+def test_of_two_at_once_one_alone_gets_the_last_place_in_the_line(data, home, short_line, act):
+    with line_held(home):
+        stopped = [jobs.start(data, quick(data)) for _ in range(2)]
+        jobs.close()
+        line, ends, both = [jobs.start(data, quick(data)) for _ in range(2)], [], threading.Barrier(2)
+
+        def ask(run):
+            both.wait()
+            try:
+                ends.append(jobs.start(data, quick(data)) if act == "start" else jobs.resume(run))
+            except RunError as error:
+                ends.append(error)
+
+        asking = [threading.Thread(target=ask, args=(run,)) for run in stopped]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join()
+        assert sorted(type(end).__name__ for end in ends) == ["Run", "RunError"]
+        assert sum(run.is_live() for run in runs.all_runs(home)) == len(line) + 1
+        jobs.close()
 
 
 def test_the_source_folder_may_vanish_during_training(data, home):

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from conftest import drop_on, photo, until
 from sites import load, load_path, set_numbers, start_long, tab
+from test_cleanup import unfinished
 from test_page_audit import everything, three_suspects
 
-from tlapp import audit, dataset, export
+from tlapp import audit, dataset, export, history
 from tlapp.events import Progress
 from tlapp.export import Exported
 from tlapp.ui import sheets, takeaway
@@ -109,7 +110,7 @@ def test_photos_checked_and_the_settings(site, eye, folder, known_trials, monkey
     eye("1-checked")
 
 
-def test_results_answers_and_their_reasons(own_run, site, eye, tmp_path, monkeypatch):
+def test_results_answers_and_their_reasons(own_run, site, eye, home, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "export", lambda run, path, *_, **__: exported(path))
     tab(site, "3 Results")
     site.locator("#score .tl-score").wait_for()
@@ -122,6 +123,15 @@ def test_results_answers_and_their_reasons(own_run, site, eye, tmp_path, monkeyp
     site.locator("#why dialog[open]").wait_for()
     eye("3-why")
     site.keyboard.press("Escape")
+    own_run.save("last", b"of no use any more")
+    history.remove(unfinished(home, dataset.load(own_run.dataset_folder)))
+    site.locator("#disk > button").click()
+    site.locator("#disk-kinds label").nth(1).wait_for()
+    site.locator("#clean:not([disabled])").wait_for()
+    eye("3-disk")
+    site.locator("#clean").click()
+    site.locator("#disk-said .tl-info").wait_for()
+    eye("3-cleaned")
     tab(site, "4 Test")
     site.locator("#try-test-photo:not([disabled])").click()
     site.locator(".tl-answer .tl-label").wait_for()

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 
 import tlapp
-from tlapp import catalog, commands, doctor_command, journal, run_commands, terminal
+from tlapp import catalog, cleanup, commands, doctor_command, journal, run_commands, terminal
 from tlapp.errors import UsageError, UserError, explain_oserror, printable
 
 
@@ -119,6 +119,11 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     stop = command("stop", commands.stop, "Ask a running or waiting run to stop and keep its best so far.")
     stop.add_argument("name", metavar="RUN", help="run id or number, or run folder")
     _json_option(stop)
+
+    clean = command("clean", run_commands.clean, "Say what in the workspace is not needed, and delete it.")
+    clean.add_argument("kinds", metavar="KIND", nargs="*", help=f"{', '.join(cleanup.WORDS)}; default all")
+    clean.add_argument("--yes", action="store_true", help="delete without asking")
+    _json_option(clean)
 
     weights = command("weights", commands.weights, "List the backbones, or fetch one's weights.")
     weights.add_argument("action", choices=("list", "get"), nargs="?", default="list")

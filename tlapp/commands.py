@@ -23,6 +23,7 @@ from tlapp import (
     intake,
     jobs,
     lineage,
+    room,
     runs,
     terminal,
     workspace,
@@ -53,7 +54,20 @@ def train(options: argparse.Namespace) -> int:
     plan = lineage.continued(suggest(dataset, name).with_settings(settings))
     if options.instant and not plan.is_instant:
         raise UsageError("The instant model has settings of its own. Leave out --instant, or the other settings.")
+    _warn_of_room(dataset, plan)
     return terminal.watch(jobs.start(dataset, plan), options.json, len(dataset.skipped), board_in)
+
+
+def _warn_of_room(dataset: datasets.Dataset, plan: plans.Plan) -> None:
+    """Say it where the run may fill the disk; one whose model has no room does not start."""
+    from tlapp import estimate
+
+    split = plan.split(dataset)
+    sizes = (len(part) for part in (split.train, split.validation, split.test))
+    written = estimate.written(plan, len(dataset.classes), *sizes)
+    room.check_model(workspace.home(), written.kept)
+    if worry := room.worry(workspace.home(), written.most):
+        terminal.say(worry)
 
 
 def _board_in(options: argparse.Namespace) -> Path | None:

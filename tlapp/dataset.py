@@ -6,10 +6,10 @@ never written to and may vanish while a run lives. Knows nothing of networks or 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import time
 import unicodedata
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tlapp import images, journal, looks, tasks, workspace
+from tlapp import images, journal, looks, room, tasks, workspace
 from tlapp.errors import DataError, PictureError, printable, some
 from tlapp.intake import Report
 from tlapp.labels import open_labelled
@@ -29,6 +29,9 @@ from tlapp.photos import ADDED_PIXELS, PIXELS, Dataset, Disputed, Photo, Skipped
 
 SCHEMA = 1
 FEW = 15
+TRIED = 8
+"""Photos that are looked at before all are read, where the disk may be too small."""
+
 NO_CLASS = "is of a class that has no photos to train on"
 
 
@@ -83,6 +86,16 @@ def load(folder: Path) -> Dataset:
         raise DataError(f"The app's copy of the photos at {folder} is gone or damaged. Load them again.") from error
 
 
+def mark_used(folder: Path) -> None:
+    """Note that somebody looks at the copy, so that `cleanup` leaves it for a day. Raises FileNotFoundError."""
+    try:
+        (folder / "used").touch()
+    except FileNotFoundError:
+        raise
+    except OSError:  # a disk that cannot be written to loses nothing to a clean-up either
+        pass
+
+
 def _ingest(
     source: Path,
     test: Path | None,
@@ -107,6 +120,7 @@ def _ingest(
                     raise DataError("The test photos are the very photos to train on. Give other ones, or none.")
                 notes += arranged.notes
                 skipped += [Skipped(name, reason) for name, reason in arranged.skipped]
+                _check_room(incoming, arranged.placed)
                 for placed, decoded in _decode_all(arranged.placed, report):
                     if isinstance(decoded, str):
                         skipped.append(Skipped(placed.file.name, decoded))
@@ -123,6 +137,17 @@ def _ingest(
         os.fsync(out.fileno())
     found, disputed = without_copies(found, skipped, notes)
     return finish(found, disputed, skipped, notes, shown_as or os.path.abspath(source), incoming, all_test)
+
+
+def _check_room(folder: Path, placed: Sequence[Placed]) -> None:
+    """Raise DataError where the copies would not fit on the disk, before they are made.
+
+    Where it may be scarce, a few photos are looked at first: of small pictures, the copies are small.
+    """
+    if placed and room.is_scarce(folder, len(placed) * room.PHOTO):
+        tried = [decode(one) for one in placed[:: math.ceil(len(placed) / TRIED)]]
+        found = [one.pixels.nbytes for one in tried if isinstance(one, Decoded)]
+        room.check_photos(folder.parent.parent, len(placed), len(placed) * sum(found) / len(tried))
 
 
 @dataclass(frozen=True)
@@ -274,10 +299,7 @@ def keep(dataset: Dataset, store: Path) -> Dataset:
     text = _to_json(dataset).encode("ascii")
     workspace.write_atomic(dataset.folder / "dataset.json", text)
     final = store / hashlib.sha256(text).hexdigest()[:16]
-    if _is_same(final, dataset.folder):
-        with contextlib.suppress(OSError):
-            os.utime(final / "dataset.json")  # it was made now, too
-    else:
+    if not (_is_same(final, dataset.folder) and _made_now(final)):
         try:
             os.rename(dataset.folder, final)
         except OSError:
@@ -288,6 +310,15 @@ def keep(dataset: Dataset, store: Path) -> Dataset:
             workspace.sync_folder(final)
         workspace.sync_folder(store)
     return dataclasses.replace(dataset, folder=final)
+
+
+def _made_now(folder: Path) -> bool:
+    """Note that the copy was made now, too; whether it is still there."""
+    try:
+        os.utime(folder / "dataset.json")
+    except OSError:
+        return (folder / "dataset.json").exists()
+    return True
 
 
 def _is_same(folder: Path, new: Path) -> bool:

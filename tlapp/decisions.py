@@ -115,14 +115,16 @@ def sweep(home: Path, used: Collection[str]) -> None:
     for name in [name for name, found in there.items() if found.original and name not in used]:
         remove(name)
     used = {*used, *(found.original for found in there.values())}
-    for name in [name for name, found in there.items() if name not in used and _is_outdated(found, load)]:
+    for name in [
+        name for name, found in there.items() if name not in used and has_added(found) and is_outdated(found, load)
+    ]:
         remove(name)
 
 
-def _is_outdated(dataset: Dataset, load: Callable[[Path], Dataset]) -> bool:
-    """Whether photos were added to it, and newer readings of its source have all of its photos."""
+def is_outdated(dataset: Dataset, load: Callable[[Path], Dataset]) -> bool:
+    """Whether newer readings of its source, of which something was noted too, have all of its photos."""
     left = {(photo.sha256, photo.added) for photo in dataset.every}
-    for reading in readings.readings_of(dataset, load) if has_added(dataset) else ():
+    for reading in readings.readings_of(dataset, load):
         if reading.folder == dataset.folder or not left:
             break
         left -= {(photo.sha256, photo.added) for photo in reading.every}
@@ -293,7 +295,12 @@ def has_added(dataset: Dataset) -> bool:
 
 def _locked(base: Dataset) -> contextlib.AbstractContextManager[object]:
     """While held, nobody else decides about any reading: what is noted beside one speaks for the others too."""
-    return workspace.lock(base.folder.parent / ".decisions.lock")
+    return deciding(base.folder.parent)
+
+
+def deciding(store: Path) -> contextlib.AbstractContextManager[object]:
+    """Held while anything is decided about photos whose copies lie in `store`."""
+    return workspace.lock(store / ".decisions.lock")
 
 
 def link_pixels(dataset: Dataset, folder: Path) -> None:

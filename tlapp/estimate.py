@@ -11,9 +11,10 @@ import math
 import operator
 from dataclasses import dataclass
 
-from tlapp import catalog, recipe, speed
+from tlapp import catalog, footprint, recipe, speed
 from tlapp import plan as plans
 from tlapp.features import draws, plan_cache
+from tlapp.footprint import Footprint
 from tlapp.plan import Augmentation, Plan
 from tlapp.speed import Speed
 
@@ -141,6 +142,17 @@ def learned(plan: Plan, n_classes: int) -> int:
     entry = catalog.get(plan.backbone)
     features = entry.features if plan.solver == "sgd" or plan.depth == "last" else entry.depth_features
     return (features + 1) * n_classes + sum(b.parameters for b in entry.blocks if b.name not in plan.frozen)
+
+
+def written(plan: Plan, n_classes: int, n_train: int, n_validation: int, n_test: int, itemsize: int = 4) -> Footprint:
+    """What a run of the plan writes at most, with what it caches on the disk at `itemsize` bytes a number."""
+    entry = catalog.get(plan.backbone)
+    if plan.solver == "sgd":
+        cached = plan_cache(entry, plan, _prefix(plan), n_train, n_validation, itemsize)
+    else:
+        cached = recipe.cache_plan(entry, plan, n_train, n_validation, itemsize)[1]
+    n_photos = n_train + n_validation + n_test
+    return footprint.of_run(plan, n_classes, n_photos, cached.megabytes if cached.on_disk else 0)
 
 
 def in_words(seconds: float) -> str:

@@ -137,9 +137,10 @@ def restore(home: Path, name: str) -> Run:
             back = Run(home / "runs" / run.id)
             if back.path.exists() and not (back.path / "plan.json").exists():
                 shutil.rmtree(back.path)  # who asked for its lock meanwhile made an empty folder
-            _move(run.path, back.path)
-            journal.note("run_restored", home, run=back.id)
-            return back
+            with contextlib.suppress(FileNotFoundError):  # somebody was quicker, or it was deleted for good
+                _move(run.path, back.path)
+                journal.note("run_restored", home, run=back.id)
+                return back
     raise RunError(
         f"There is no removed run `{printable(name)}`. Removed runs are kept for {KEPT_DAYS} days; "
         "`tlapp runs removed` lists them."

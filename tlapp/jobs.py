@@ -16,16 +16,18 @@ from pathlib import Path
 
 import filelock
 
-from tlapp import catalog, history, journal, lineage, runs, weightfile, workspace
+from tlapp import catalog, footprint, history, journal, lineage, room, runs, weightfile, workspace
 from tlapp import dataset as datasets
 from tlapp.dataset import Dataset
-from tlapp.errors import OutOfMemory, RunError, UserError, WeightsError, explain_oserror, printable
+from tlapp.errors import DataError, OutOfMemory, RunError, UserError, WeightsError, explain_oserror, printable
 from tlapp.events import EpochFinished, Event, Queued, RunFailed, RunFinished, RunStopped
 from tlapp.plan import Plan
 from tlapp.runs import Run
 
 POLL_SECONDS = 0.1
 QUEUE_SECONDS = 0.5
+MOST_WAITING = 16
+"""Runs behind the one that trains."""
 
 
 def start(dataset: Dataset, plan: Plan, home: Path | None = None) -> Run:
@@ -33,7 +35,8 @@ def start(dataset: Dataset, plan: Plan, home: Path | None = None) -> Run:
 
     Raises:
         WeightsError: the backbone's weights are not on this machine; nothing is fetched here.
-        DataError: a class has too few photos for the plan's split.
+        DataError: a class has too few photos for the plan's split, or their copy is gone.
+        RunError: as many runs wait as may, or the disk has no room for the model.
     """
     home = home or workspace.home()
     if plan.weights:
@@ -56,28 +59,53 @@ def start(dataset: Dataset, plan: Plan, home: Path | None = None) -> Run:
     }
     if before := weightfile.of_file(Path(plan.weights)).get("run") if plan.weights else None:
         header["started_from"] = before
-    run, lock = runs.create(home, header)
+    room.check_model(home, footprint.of_run(plan, len(dataset.classes), len(dataset.photos)).kept)
+    run, lock = runs.create(home, header, admit=lambda: _admit(home, dataset, plan))
     facts = {"backbone": plan.backbone, "solver": plan.solver, "dataset": dataset.id, "photos": len(dataset.photos)}
     journal.note("run_created", home, run=run.id, **facts)
     _launch(home, run, lock)
     return run
 
 
+def _admit(home: Path, dataset: Dataset, plan: Plan) -> None:
+    """Raise where there may not be one more run, or what it needs was cleaned away since it was asked for."""
+    _check_line(home)
+    copy = home / "datasets" / dataset.id
+    if not (copy / "dataset.json").is_file():
+        raise DataError(f"The app's copy of the photos at {printable(str(copy))} is gone. Load them again.")
+    if plan.weights and not Path(plan.weights).is_file():
+        raise WeightsError(f"The weights file {printable(plan.weights)} does not exist. Check the path.")
+
+
+def _check_line(home: Path) -> None:
+    n = sum(run.is_live() for run in runs.all_runs(home))
+    if n > MOST_WAITING:
+        raise RunError(
+            f"{n - 1} runs wait their turn already, and no more may. Wait until the next one begins, or stop one that "
+            "waits, then start this one again."
+        )
+
+
 def resume(run: Run, home: Path | None = None) -> Run:
     """Go on with a stopped, failed or killed run from its last finished epoch, in the background.
 
     Raises:
-        RunError: it finished, is being worked on, or its copy of the photos is gone.
+        RunError: it finished, is being worked on, was removed, or as many runs wait as may.
+        DataError: its copy of the photos is gone.
     """
-    lock = run.lock()
-    try:
-        lock.acquire(timeout=1)
-    except filelock.Timeout:
-        raise RunError(f"Run {run.id} is at work already. Follow it, or stop it first.") from None
+    _check_there(run)
     home = home or run.path.parent.parent
+    if run.path.parent == home / "runs":
+        runs.sweep(home)
+    lock = run.lock()
+    with workspace.lock(run.path.parent / "create.lock"):  # as in `start`: two at once are not both the last in line
+        _check_line(run.path.parent.parent)
+        try:
+            lock.acquire(timeout=1)
+        except filelock.Timeout:
+            raise RunError(f"Run {run.id} is at work already. Follow it, or stop it first.") from None
     try:
-        if run.path.parent == home / "runs":
-            runs.sweep(home)
+        _check_there(run)
         run.mend()
         if any(isinstance(event, RunFinished) for event in run.events()[0]):
             raise RunError(f"Run {run.id} is finished; there is nothing to resume. Start a new run instead.")
@@ -89,6 +117,12 @@ def resume(run: Run, home: Path | None = None) -> Run:
         raise
     _launch(home, run, lock)
     return run
+
+
+def _check_there(run: Run) -> None:
+    """Raise RunError where somebody removed it."""
+    if not (run.path / "plan.json").exists():
+        raise RunError(f"There is no run {run.id} any more. `tlapp runs` lists them.")
 
 
 def _check_start(run: Run) -> None:

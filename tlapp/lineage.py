@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,9 @@ def weights_of(run: Run, home: Path | None = None) -> Path:
     content = weightfile.with_metadata(model, weightfile.recorded(model) | said)
     folder = (home or workspace.home()) / "weights"
     path = folder / f"{run.plan.backbone}-{hashlib.sha256(content).hexdigest()[:DIGITS]}.safetensors"
-    if not path.is_file():
+    try:
+        os.utime(path)  # wanted again: `cleanup` leaves it for a day
+    except FileNotFoundError:
         folder.mkdir(parents=True, exist_ok=True)
         workspace.write_atomic(path, content)
     return path

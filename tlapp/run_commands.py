@@ -1,4 +1,5 @@
-"""What `tlapp runs`, `export` and `import` do: runs listed, named, removed, brought back, compared, taken elsewhere.
+"""What `tlapp runs`, `export`, `import` and `clean` do: runs listed, named, removed, brought back, compared, taken
+elsewhere, and what is no longer needed deleted.
 
 Each command takes the parsed options and returns its exit code.
 """
@@ -8,10 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlapp import board, compare, evaluate, history, runs, terminal, workspace
+from tlapp import board, cleanup, compare, evaluate, history, room, runs, terminal, workspace
+from tlapp.cleanup import Done, Kind
 from tlapp.compare import Comparison, Pair
 from tlapp.errors import RunError, printable
 from tlapp.runs import Run
@@ -38,7 +42,7 @@ def _row(run: Run) -> dict[str, Any]:
             "state": run.state(), "source": header["source"], "backbone": plan.backbone,
             **{key: report.get(key) for key in ("accuracy", "interval", "method", "n_test")},
             "name": about.name, "note": about.note, "approach": history.approach(plan),
-            "created": str(header.get("created", "")), "origin": "origin" in header,
+            "created": str(header.get("created", "")), "origin": "origin" in header, "waits_for": run.waits_for(),
         }  # fmt: skip
     except RunError as error:
         return row | {"state": "damaged", "error": str(error)}
@@ -56,9 +60,14 @@ def _print_rows(rows: list[dict[str, Any]], empty: str, as_json: bool) -> int:
         words = [f"{row['run']}  {row['state']:<11} {shown:>26}  {row.get('created', '')[:16]:<16}  "
                  f"{row.get('backbone', ''):<18}  {row.get('approach', ''):<15}",
                  printable(row.get("source", "")) + (", from elsewhere" if row.get("origin") else ""),
-                 printable(row.get("name", ""))]  # fmt: skip
+                 printable(row.get("name", "")),
+                 f"waits: {_counted(row['waits_for'], 'run')} before it" if row.get("waits_for") else ""]  # fmt: skip
         print("  ".join(filter(None, words)).rstrip())
     return 0
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def describe(options: argparse.Namespace) -> int:
@@ -176,6 +185,55 @@ def _lines(found: Comparison) -> list[str]:
 def _line(pair: Pair) -> str:
     before, after = (evaluate.percent(sure) for sure in (pair.sure_before, pair.sure_after))
     return f"{pair.file} is {pair.truth}: {pair.before} {before} -> {pair.after} {after}"
+
+
+def clean(options: argparse.Namespace) -> int:
+    """Say what of the workspace could go, and delete it where the person says so."""
+    home = workspace.home()
+    cleanup.check(options.kinds)
+    kinds = [kind for kind in cleanup.plan(home) if kind.name in (options.kinds or cleanup.WORDS)]
+    n, n_bytes = sum(len(kind.items) for kind in kinds), sum(kind.n_bytes for kind in kinds)
+    if not options.json:
+        for line in _what_lies(kinds):
+            print(printable(line))
+    is_asked = not options.yes and not options.json and n and sys.stdin.isatty() and sys.stderr.isatty()
+    if is_asked:
+        sys.stderr.write(f"Delete {_counted(n, 'item')}, {room.in_words(n_bytes)}, for good? [y/N] ")
+        sys.stderr.flush()
+        options.yes = sys.stdin.readline().strip().lower() in ("y", "yes")
+    done = cleanup.apply(home, kinds, [kind.name for kind in kinds]) if options.yes else None
+    if options.json:
+        print(json.dumps(_as_json(home, kinds, done)))
+    elif done and n:
+        print(f"{_counted(len(done.deleted), 'item')} deleted, {room.in_words(done.n_bytes)} freed.")
+        for name in done.kept:
+            print(f"Kept, as it is needed or has changed since: {printable(name)}")
+    elif n:
+        print("Nothing was deleted." if is_asked else "Nothing is deleted yet: --yes deletes all of it.")
+    return 0
+
+
+def _what_lies(kinds: Sequence[Kind]) -> Iterator[str]:
+    if not any(kind.items for kind in kinds):
+        yield "There is nothing to delete: all that lies in the workspace is needed."
+    for kind in kinds:
+        if kind.items:
+            size = room.in_words(kind.n_bytes)
+            yield f"{kind.name}: {kind.title}, {_counted(len(kind.items), 'item')}, {size}. {kind.lost}"
+            yield from (f"  {item.name}, {room.in_words(item.n_bytes)}" for item in kind.items)
+
+
+def _as_json(home: Path, kinds: Sequence[Kind], done: Done | None) -> dict[str, Any]:
+    return {
+        "workspace": str(home), "bytes": sum(kind.n_bytes for kind in kinds), "free": room.free(home),
+        "kinds": [
+            {"kind": kind.name, "title": kind.title, "lost": kind.lost, "bytes": kind.n_bytes,
+             "items": [{"name": item.name, "bytes": item.n_bytes} for item in kind.items]}
+            for kind in kinds
+        ],
+        "deleted": list(done.deleted) if done else [], "kept": list(done.kept) if done else [],
+        "freed": done.n_bytes if done else 0,
+    }  # fmt: skip
 
 
 def _find(name: str) -> Run:

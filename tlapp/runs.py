@@ -159,6 +159,11 @@ class Run:
         kinds = {RunFinished: "finished", RunStopped: "stopped", RunFailed: "failed"}
         return kinds.get(type(last), "interrupted")
 
+    def waits_for(self) -> int:
+        """How many runs are before it in the line; 0 of one that does not wait. Raises RunError."""
+        last = next(reversed(self.events()[0]), None)
+        return last.place if isinstance(last, events.Queued) and self.is_live() else 0
+
     def ask_to_stop(self) -> None:
         """Ask the process that works on it, this one or another, to stop within a batch."""
         (self.path / "stop").touch()
@@ -302,16 +307,26 @@ def is_unknown(strangeness: float | None, keep: float) -> bool | None:
     return None if strangeness is None else strangeness > keep
 
 
+def making(home: Path) -> filelock.BaseFileLock:
+    """Held while a run is made: two processes never take one number, and whoever holds it knows of every run."""
+    return workspace.lock(home / "runs" / "create.lock")
+
+
 def create(
-    home: Path, header: dict[str, Any], fill: Callable[[Run], None] = lambda run: None
+    home: Path,
+    header: dict[str, Any],
+    fill: Callable[[Run], None] = lambda run: None,
+    admit: Callable[[], None] = lambda: None,
 ) -> tuple[Run, filelock.BaseFileLock]:
     """A new run with the next number, its lock held by the caller.
 
-    `fill` may write to its folder before the run is one; what it raises leaves none.
+    `fill` may write to its folder before the run is one, `admit` may look whether there may be one more; what they
+    raise leaves none.
     """
     folder = home / "runs"
     workspace.make_folder(folder)
-    with workspace.lock(folder / "create.lock"):  # two processes never take one number
+    with making(home):
+        admit()
         taken = [name for place in (folder, folder / TRASH) if place.is_dir() for name in os.listdir(place)]
         number = max((int(m[1]) for m in map(_ID.fullmatch, taken) if m), default=0) + 1
         tail = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(6))
@@ -320,18 +335,14 @@ def create(
         lock = run.lock()
         try:
             lock.acquire()
+            fill(run)
+            text = json.dumps({"schema": schema.RUN, **header}, indent=1)
+            workspace.sync_folder(folder)
+            workspace.write_atomic(run.path / "plan.json", text.encode("ascii"))
         except BaseException:
             shutil.rmtree(run.path, ignore_errors=True)
+            lock.release()
             raise
-    try:
-        fill(run)
-        text = json.dumps({"schema": schema.RUN, **header}, indent=1)
-        workspace.sync_folder(folder)
-        workspace.write_atomic(run.path / "plan.json", text.encode("ascii"))
-    except BaseException:
-        shutil.rmtree(run.path, ignore_errors=True)
-        lock.release()
-        raise
     return run, lock
 
 
@@ -394,18 +405,14 @@ def sweep(home: Path) -> None:
     folder = home / "runs"
     if not folder.is_dir():
         return
-    with workspace.lock(folder / "create.lock"):  # a run in the making has no lock yet
-        for run in [Run(folder / name) for name in os.listdir(folder) if _ID.fullmatch(name)]:
-            try:
-                names = os.listdir(run.path)
-            except OSError:  # it was removed meanwhile
-                continue
-            if "plan.json" not in names:
-                if not run.is_live() and not (run.path / "plan.json").exists():  # in this order: it may become one
-                    shutil.rmtree(run.path, ignore_errors=True)
-                    journal.note("cleaned_up", home, what="half a run", run=run.id)
-            elif _is_untidy(names):
-                run.tidy()
+    with making(home):  # a run in the making has no lock yet
+        for entry in never_begun(home):
+            shutil.rmtree(entry, ignore_errors=True)
+            journal.note("cleaned_up", home, what="half a run", run=entry.name)
+        for run in all_runs(home):
+            with contextlib.suppress(OSError):  # it was removed meanwhile
+                if _is_untidy(os.listdir(run.path)):
+                    run.tidy()
 
 
 def _is_untidy(names: Collection[str]) -> bool:
@@ -413,6 +420,13 @@ def _is_untidy(names: Collection[str]) -> bool:
     models = [name for name in names if name.endswith(".safetensors")]
     firsts = {name.split("-")[0] for name in models}
     return len(models) > len(firsts if "report.json" in names else ()) or any(n.endswith(".state") for n in names)
+
+
+def never_begun(home: Path) -> list[Path]:
+    """Folders that never became a run, as their process was killed. Certain only while `making` is held."""
+    folder = home / "runs"
+    entries = [folder / name for name in os.listdir(folder) if _ID.fullmatch(name)] if folder.is_dir() else []
+    return [e for e in entries if e.is_dir() and not (e / "plan.json").exists() and not Run(e).is_live()]
 
 
 def _read_json(path: Path, run_id: str, kind: str) -> dict[str, Any]:

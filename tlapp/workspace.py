@@ -185,7 +185,7 @@ def own_folder(store: Path, prefix: str) -> Iterator[Path]:
     moved while it is held.
     """
     make_folder(store)
-    with lock(store / f"{prefix}create.lock"):  # who sweeps must not take a lock in the making for a dead one
+    with making(store, prefix):  # who sweeps must not take a lock in the making for a dead one
         _sweep_own(store, prefix)
         folder = store / f"{prefix}{secrets.token_hex(4)}"
         held = lock(_lock_of(folder))
@@ -227,6 +227,19 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 def _lock_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
+
+
+def making(store: Path, prefix: str) -> filelock.BaseFileLock:
+    """Held while `own_folder` makes a folder: meanwhile none is there without its lock."""
+    return lock(store / f"{prefix}create.lock")
+
+
+def left_behind(store: Path, prefix: str) -> list[Path]:
+    """The folders of `own_folder` that no living process holds. Certain only while `making` is held."""
+    if not store.is_dir():
+        return []
+    found = (entry for entry in store.iterdir() if entry.name.startswith(prefix) and not entry.is_symlink())
+    return [entry for entry in found if entry.is_dir() and not is_locked(_lock_of(entry))]
 
 
 def sync_all(folder: Path) -> None:

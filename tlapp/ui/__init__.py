@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     import gradio as gr
 
 
-def build_app(takes_paths: bool = True) -> gr.Blocks:
+def build_app(takes_paths: bool = True, is_shared: bool = False) -> gr.Blocks:
     """The page. Torch is imported when the first browser has it before it, so that it comes up at once.
 
     `takes_paths`: whether a path of this machine may be typed; false where other machines reach the page.
+    `is_shared`: whether several people sign in, which the page then says.
     """
     from tlapp.ui import app
 
-    return app.build_app(takes_paths)
+    return app.build_app(takes_paths, is_shared)
 
 
 def launch(
@@ -37,7 +38,7 @@ def launch(
         return app.look()
 
     def build() -> gr.Blocks:
-        return build_app(takes_paths=not serve.is_open(host))
+        return build_app(takes_paths=not serve.is_open(host), is_shared=bool(auth))
 
     home = workspace.home()
     runs.sweep(home)

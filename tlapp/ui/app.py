@@ -71,10 +71,16 @@ def look() -> dict[str, Any]:
     return {"theme": theme, "css": Path(__file__).with_name("style.css").read_text(encoding="utf-8")}
 
 
-def build_app(takes_paths: bool = True) -> gr.Blocks:
+SHARED = (
+    "Everybody who signs in shares one workspace: all see the same runs and photos, and each can stop and delete them."
+)
+
+
+def build_app(takes_paths: bool = True, is_shared: bool = False) -> gr.Blocks:
     """Lay out the page and connect its tabs.
 
     `takes_paths`: whether who sees the page sits at this machine, and so may name a path of it.
+    `is_shared`: whether several people sign in, which the page then says.
     """
     with api.Page(title="tlapp", analytics_enabled=False) as page:
         browser = mine()
@@ -82,6 +88,8 @@ def build_app(takes_paths: bool = True) -> gr.Blocks:
             gr.HTML("<h1>tlapp</h1><p>Teach a pretrained network your own photos, on your own machine.</p>")
             device = gr.HTML('<p class="tl-device">&nbsp;</p>', elem_id="device")
             theme = gr.Button("Light / dark", size="sm", scale=0, min_width=100, elem_id="theme")
+        if is_shared:
+            gr.HTML(f'<p class="tl-hint">{SHARED}</p>', elem_id="shared")
         with gr.Column(elem_id="dock"):
             with gr.Row(visible=False, elem_id="try-anywhere") as trying:
                 anywhere = drop_zone("anywhere", ANYWHERE)

@@ -5,7 +5,9 @@ Knows the plan and the catalogue; knows nothing of torch, photos or runs.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -195,6 +197,8 @@ def weights_file(name: str) -> str:
     path = weights_folder() / name
     if not re.fullmatch(r"[a-z0-9_]+-[0-9a-f]{12}\.\w+", name) or not path.is_file():
         raise PlanError("That weights file is gone. Give it again.")
+    with contextlib.suppress(OSError):
+        os.utime(path)  # it is wanted: `cleanup` leaves it for a day
     return str(path)
 
 

@@ -49,13 +49,14 @@ def build(mine: Mine, below: Strip) -> Tab:
             plot = gr.HTML(curve([], 1), elem_id="plot")
         with gr.Column(scale=1, min_width=250):
             status = gr.HTML(elem_id="status")
+            leave = gr.Button("Do not wait: take my run out", visible=False, elem_id="leave-line")
             with gr.Row():
                 stop = gr.Button("Stop", visible=False, min_width=90, elem_id="stop")
                 resume = gr.Button("Resume", visible=False, min_width=90, elem_id="resume")
             to_test = gr.Button("Test it on a photo", visible=False, elem_id="to-test")
             take = gr.Button("Take the instant model", visible=False, elem_id="take-instant")
     drawn, ended = gr.State(""), gr.Textbox("", visible=False)
-    outputs = [plot, drawn, status, stop, resume, to_test, take, below.tick, ended, below.row, below.words]
+    outputs = [plot, drawn, status, stop, resume, to_test, take, below.tick, ended, below.row, below.words, leave]
 
     @pieces.guarded
     def view(name: str, before: str) -> list[Any]:
@@ -64,6 +65,13 @@ def build(mine: Mine, below: Strip) -> Tab:
             return _view(shelf.record(run) if run else None, before, _queued(name, run))
         except RunError as error:  # a damaged record must not be read again every second
             return [gr.skip(), "", pieces.notice("error", str(error)), *_nothing_lives()]
+
+    @pieces.guarded
+    def leave_line(name: str, before: str) -> list[Any]:
+        """Stop this browser's own run, which waits; the one that is shown goes on."""
+        if own := shelf.run(name):
+            jobs.stop(own)
+        return view(name, before)
 
     @pieces.guarded
     def ask_to_stop(name: str, before: str) -> list[Any]:
@@ -82,6 +90,7 @@ def build(mine: Mine, below: Strip) -> Tab:
     below.tick.tick(view, looks.inputs, outputs, queue=False, show_progress="hidden")
     for button in (stop, below.stop):
         button.click(ask_to_stop, looks.inputs, outputs, **QUIET)
+    leave.click(leave_line, looks.inputs, outputs, **QUIET)
     looks.after(resume.click(go_on, [mine.run, drawn], mine.run, **QUIET))
     taken = take.click(pieces.guarded(_take_instant), [mine.run, drawn, mine.dataset], mine.run, **QUIET)
     Step(lambda name: view(name, ""), mine.run, outputs).after(taken)  # whatever was looked at before
@@ -109,7 +118,7 @@ def _shown(name: str, before: str) -> Run | None:
 def _queued(name: str, shown: Run | None) -> str:
     """Where this browser's own run waits behind the one that is shown."""
     own = shelf.run(name)
-    if own is None or own == shown or not own.is_live():
+    if own is None or own == shown or own.stop_asked() or not own.is_live():
         return ""
     place = max(1, shelf.record(own).place)
     return pieces.notice("info", f"Run {own.id} waits its turn: {pieces.count(place, 'run')} before it.")
@@ -118,7 +127,7 @@ def _queued(name: str, shown: Run | None) -> str:
 def _nothing_lives() -> list[Any]:
     """The values behind the status where no run can be stopped or resumed."""
     hidden = gr.Button(visible=False)
-    return [hidden] * 4 + [gr.Timer(active=False), "", gr.Row(visible=False), ""]
+    return [hidden] * 4 + [gr.Timer(active=False), "", gr.Row(visible=False), "", hidden]
 
 
 def _view(record: Record | None, before: str, queued: str) -> list[Any]:
@@ -139,6 +148,7 @@ def _view(record: Record | None, before: str, queued: str) -> list[Any]:
         "" if record.live else f"{record.run.id} {record.position}",
         gr.Row(visible=record.live),
         _strip(record),
+        gr.Button(visible=bool(queued)),
     ]
 
 

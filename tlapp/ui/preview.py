@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from tlapp import catalog
+from tlapp import catalog, room, workspace
 from tlapp.catalog import Backbone
 from tlapp.dataset import Dataset
 from tlapp.errors import UserError
@@ -41,6 +41,8 @@ def summary(found: Dataset | None, plan: Plan | UserError) -> tuple[str, gr.Butt
         f"{up_to}{numbers:,} numbers will be learned from {pieces.count(costs.n_learned(plan, *sizes), 'photo')}. "
         f"{time[0].upper()}{time[1:]} at most. {_verdict(plan, entry, len(split.train), tunes)}",
     )
+    written = estimate.written(plan, len(found.classes), *sizes, len(split.test), speed.itemsize)
+    line += pieces.notice("warn", room.worry(workspace.home(), written.most))
     table = costs.table(plan, len(found.classes), *sizes, speed, seconds, tunes)
     if not plan.weights and not catalog.weights_path(entry).is_file():
         reason = f"{entry.title}'s weights are not on this machine: fetch them, use a file, or take another backbone."

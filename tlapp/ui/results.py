@@ -15,7 +15,7 @@ from tlapp import evaluate, figures, tables
 from tlapp.errors import RunError
 from tlapp.plan import Plan
 from tlapp.runs import Run, is_unknown
-from tlapp.ui import history, matrix, pieces, shelf, sure, takeaway, why
+from tlapp.ui import cleanup, history, matrix, pieces, shelf, sure, takeaway, why
 from tlapp.ui.frame import QUIET, Mine, Tab, choices, listed
 from tlapp.ui.overlay import single
 from tlapp.ui.serve import download_of, uploads_folder
@@ -44,6 +44,7 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
         made = gr.DownloadButton("Last file", visible="hidden")
     along = takeaway.build(pick)
     every = history.build(pick)
+    cleaned = cleanup.build(mine.dataset)
     now = gr.State("")  # the run that is shown
     shown = [score, counts, cell, details, *certain.parts, rest, *files, *along.parts, now]
 
@@ -99,13 +100,16 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
         button.click(partial(make, make_it), pick, made, queue=False).success(None, made, js=SAVE)
     every.chose.then(take_chosen, every.chosen, pick, **QUIET).then(show, pick, shown, **QUIET)
     steps = choices(mine, pick, [pick.input, every.table.select], refresh, [pick, *shown])
-    for event in every.changed:
+    for event in (*every.changed, cleaned):
         listed_again = steps[0].after(event)
         if event in every.arrived:
             listed_again = listed_again.then(take_chosen, every.chosen, pick, **QUIET).then(show, pick, shown, **QUIET)
         every.refresh.after(listed_again)
     return Tab(
-        [*steps, every.refresh], every.changed, asks=(every.load, every.go_on, every.chosen), moved=certain.moved
+        [*steps, every.refresh],
+        [*every.changed, cleaned],
+        asks=(every.load, every.go_on, every.chosen),
+        moved=certain.moved,
     )
 
 

@@ -54,8 +54,9 @@ def dataset(name: Any) -> Dataset | None:
 
 
 def _dataset(folder: Path) -> Dataset:
-    """As `dataset.load`, kept while the folder is there. Raises DataError."""
+    """As `dataset.load`, kept while the folder is there, which is in use from now on. Raises DataError."""
     try:
+        datasets.mark_used(folder)
         return _loaded(folder, (folder / "dataset.json").stat().st_mtime_ns)
     except OSError:
         return datasets.load(folder)  # which says in a sentence what is wrong

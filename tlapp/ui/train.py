@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from tlapp import catalog, jobs, plan, settings
+from tlapp import catalog, plan, settings
 from tlapp.dataset import Dataset
 from tlapp.errors import DataError, PlanError
 from tlapp.plan import AUGMENTATIONS, Plan
-from tlapp.ui import audit, form, pieces, preview, recall, shelf, tries, views, weights
+from tlapp.ui import audit, form, once, pieces, preview, recall, shelf, tries, views, weights
 from tlapp.ui.frame import QUIET, Mine, Recall, Step, Tab
 
 FIRST = catalog.get(catalog.INCLUDED)
@@ -104,18 +104,20 @@ def build(mine: Mine, data: Tab) -> Tab:
         return [show(values), form.augmentation_name(chosen), _preset(p, values), *tell(values)]
 
     @pieces.guarded
-    def start(values: dict[Any, Any]) -> str:
+    def start(values: dict[Any, Any], request: gr.Request) -> str:
         found = shelf.dataset(values[mine.dataset])
         if found is None:
             raise DataError("There are no photos yet. Load them in the Data tab.")
-        return jobs.start(found, form.read_plan(values, fields)).id
+        return once.start(str(request.session_hash), found, form.read_plan(values, fields)).id
 
     @pieces.guarded
-    def start_at_once(values: dict[Any, Any]) -> str:
+    def start_at_once(values: dict[Any, Any], request: gr.Request) -> str:
         """As `start`; with the suggested settings while those of photos just loaded are not in the widgets yet."""
         found, before = shelf.dataset(values[mine.dataset]), shelf.dataset(values[suited])
         is_set = found and before and (found.original or found.id) == (before.original or before.id)
-        return start(values) if is_set or found is None else jobs.start(found, plan.suggest(found)).id
+        if is_set or found is None:
+            return start(values, request)
+        return once.start(str(request.session_hash), found, plan.suggest(found)).id
 
     shows, tells = Step(show, inputs, p.views), Step(tell, inputs, p.told)
     marks = Step(mark, inputs, p.marks)
