@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     "errors", "filenames", "tables", "evaluate", "schema", "events", "claims", "weightfile", "workspace", "tasks",
     "images", "intake", "layout", "labels", "looks", "photos", "dataset", "merge", "readings", "decisions",
-    "additions", "imagefolder", "shortcuts", "paper", "demo", "catalog", "settings", "plan", "seeding",
+    "additions", "imagefolder", "shortcuts", "paper", "demo", "catalog", "settings", "plan", "memory", "seeding",
     "augment|backbones", "speed", "features", "lbfgs", "calibration", "heads", "crossval", "sampling", "pool",
     "unknown", "forecast", "audit", "optimizers", "train", "recipe", "told", "estimate", "tune", "runs", "lineage",
     "history", "compare", "figures", "board", "predict", "explain", "scoring", "fetching", "sitting", "jobs", "graph",

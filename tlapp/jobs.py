@@ -17,11 +17,11 @@ from pathlib import Path
 
 import filelock
 
-from tlapp import catalog, history, lineage, runs, weightfile, workspace
+from tlapp import catalog, history, lineage, memory, runs, weightfile, workspace
 from tlapp import dataset as datasets
 from tlapp.dataset import Dataset
 from tlapp.errors import OutOfMemory, RunError, UserError, WeightsError, explain_oserror, printable
-from tlapp.events import EpochFinished, Event, Queued, RunFailed, RunFinished, RunStopped
+from tlapp.events import EpochFinished, Event, Progress, Queued, RunFailed, RunFinished, RunStopped
 from tlapp.plan import Plan
 from tlapp.runs import Run
 
@@ -167,6 +167,8 @@ _own: dict[Run, threading.Thread] = {}
 
 def _launch(home: Path, run: Run, lock: filelock.BaseFileLock) -> None:
     thread = threading.Thread(target=_work, args=(home, run, lock), name=f"run-{run.id}", daemon=True)
+    for ended in [other for other, its in list(_own.items()) if not its.is_alive()]:
+        _own.pop(ended, None)
     _own[run] = thread
     thread.start()
 
@@ -182,31 +184,38 @@ def _work(home: Path, run: Run, lock: filelock.BaseFileLock) -> None:
             else:
                 last = _last_epoch(run)
                 run.append(RunStopped(last.best_epoch, last.epoch) if last else RunStopped(0, 0))
-    except Exception as error:
+    except BaseException as error:  # SystemExit too: whoever looks at the run must be told
         with contextlib.suppress(OSError):
-            if not isinstance(error, UserError | OSError | MemoryError):
+            if not (isinstance(error, UserError | OSError) or memory.is_short(error)):
                 text = traceback.format_exc()
                 (run.path / "error.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
             last = _last_epoch(run)
             run.append(RunFailed(_sentence(error, run), last.best_epoch if last and run.has_model() else 0))
     finally:
         lock.release()
+    memory.give_back()
 
 
-def _sentence(error: Exception, run: Run) -> str:
+def _sentence(error: BaseException, run: Run) -> str:
     """What to tell the person of any exception."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "allocate memory" in str(error):
-        return str(
-            OutOfMemory("The memory did not suffice. Lower batch_size or cache_mb, or freeze more blocks, and resume.")
-        )
+    if memory.is_short(error):
+        return str(OutOfMemory(memory.advice(error, run.plan, _stage(run))))
+    if memory.is_gpu_lost(error):
+        return memory.GPU_LOST
     if isinstance(error, OSError):
         return explain_oserror(error)
     return (
         f"The run ended on a fault of the program ({type(error).__name__}). What was learned is kept: resume it. "
         f"Details are in {run.path / 'error.txt'}."
     )
+
+
+def _stage(run: Run) -> str:
+    """What the run said last that it was doing; "" where that was an epoch."""
+    last = next(reversed(run.events()[0]), None)
+    return last.stage if isinstance(last, Progress) and last.done < last.total else ""
 
 
 def _last_epoch(run: Run) -> EpochFinished | None:
