@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import os
 import sys
 
 from tlapp.plan import Plan
@@ -17,6 +18,7 @@ GPU_LOST = (
     "The GPU reported a fault, and this program cannot use it any more. Close tlapp and start it again; what was saved "
     "is kept: resume the run then."
 )
+_M_ARENA_MAX = -8  # of malloc.h
 _OF_MEMORY = ("out of memory", "not enough memory", "allocate memory", "failed to allocate", "bad_alloc")
 _OF_GPU = ("cuda error", "cudnn error", "cublas error", "device-side assert", "illegal memory access")
 
@@ -72,6 +74,16 @@ def give_back() -> None:
         gc.collect()  # an error's frames may hold tensors in a circle
         with contextlib.suppress(RuntimeError):  # a GPU that is lost
             torch.cuda.empty_cache()
+    _glibc("malloc_trim", 0)
+
+
+def share_heaps() -> None:
+    """Let all threads share a few heaps: with eight a core, as glibc makes them, each keeps what its threads freed."""
+    _glibc("mallopt", _M_ARENA_MAX, max(2, os.cpu_count() or 1))
+
+
+def _glibc(name: str, *given: int) -> None:
+    """Call that function of the C library, if this system has it."""
     if sys.platform.startswith("linux"):
-        with contextlib.suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL(None).malloc_trim(0)
+        with contextlib.suppress(OSError, AttributeError):
+            getattr(ctypes.CDLL(None), name)(*given)

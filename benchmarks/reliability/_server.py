@@ -22,7 +22,7 @@ import httpx
 from benchmarks._common import ROOT, Row
 
 API = "gradio_api"
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds after which an answer counts as one that never came."""
 
 
@@ -58,7 +58,9 @@ class Server:
         rollup = (proc / "smaps_rollup").read_text().splitlines()
         pss = next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
         children = [
-            (task / "children").read_text().split() for task in (proc / "task").iterdir() if (task / "children").exists()
+            (task / "children").read_text().split()
+            for task in (proc / "task").iterdir()
+            if (task / "children").exists()
         ]
         sizes = [size for part in ("uploads", "incoming") for size in _sizes(self.home / part)]
         return {

@@ -145,12 +145,12 @@ class Person:
     def read_zip(self) -> None:
         """Sent by a program."""
         (sent,) = self.client.upload([self.zipped()])
-        self.datasets = list(dict.fromkeys([*self.datasets, self.client.call("load_dataset", sent)["dataset"]]))
+        self.datasets = list(dict.fromkeys([*self.datasets, self.client.call("load_dataset", sent, "")["dataset"]]))
 
     def read_damaged(self) -> None:
         """A zip that is cut short."""
         (sent,) = self.client.upload([self.damaged(self.zipped())])
-        self.client.call("load_dataset", sent)
+        self.client.call("load_dataset", sent, "")
 
     def instant(self) -> None:
         """An exact head alone."""

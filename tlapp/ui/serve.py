@@ -41,7 +41,7 @@ IDLE_SECONDS = 0.02  # between two looks for queued work; Gradio's own is a thou
 KEPT_SECONDS = 24 * 3600
 SESSIONS = 100
 """Pages whose state Gradio keeps, 0.6 MB each, open or not; the one that was used last goes last."""
-GIVE_BACK_SECONDS = 60
+GIVE_BACK_SECONDS = 30
 
 REFUSALS = {
     errno.EADDRINUSE: "Port {port} is in use by another program. Close that one, or give another port with --port.",
@@ -119,6 +119,7 @@ def launch(
         port = held.getsockname()[1]
         uploads = stack.enter_context(_uploads())
         no_proxy = stack.enter_context(_environment(uploads))
+        memory.share_heaps()
         demo = build()
         demo.queue(max_size=64, default_concurrency_limit=4)
         demo._queue.sleep_when_free = IDLE_SECONDS  # a page that nobody uses cost a twentieth of a core
