@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 
 import tlapp
-from tlapp import catalog, cleanup, commands, doctor_command, journal, run_commands, terminal
+from tlapp import catalog, cleanup, commands, doctor_command, journal, memory, run_commands, terminal
 from tlapp.errors import UsageError, UserError, explain_oserror, printable
 
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return terminal.refuse(explain_oserror(error))
     except MemoryError:
-        return terminal.refuse("This machine's memory does not suffice. Close other programs or use fewer photos.")
+        return terminal.refuse(memory.SHORT)
     except Exception as error:
         return terminal.refuse(f"A fault of the program ({type(error).__name__}). {journal.fault(error)}")
 

@@ -19,6 +19,7 @@ from tlapp import workspace
 from tlapp.augment import Views, view_seed
 from tlapp.catalog import Backbone
 from tlapp.dataset import Dataset
+from tlapp.errors import TrainingDiverged
 from tlapp.events import Progress
 from tlapp.plan import Plan
 from tlapp.speed import Frozen
@@ -232,14 +233,20 @@ def run_over(
     should_stop: Callable[[], bool],
     stage: str,
 ) -> Iterator[Progress]:
-    """As `cache`, with outputs handed to `put`: the row of the draw, the first photo, the outputs from it on."""
+    """As `cache`, with outputs handed to `put`: the row of the draw, the first photo, the outputs from it on.
+
+    Raises TrainingDiverged where one is not a finite number: nothing could be fitted on it.
+    """
     done, total = 0, len(numbers) * len(photos)
     yield Progress(stage, 0, total)
     for row, draw in enumerate(numbers):
         for positions in batches_of(len(photos)):
             if should_stop():
                 raise Stopped
-            put(row, positions[0], prefix(_moved(photos.inputs(positions, draw), prefix.device)))
+            out = prefix(_moved(photos.inputs(positions, draw), prefix.device))
+            if not bool(torch.isfinite(out).all()):
+                raise TrainingDiverged(_NOT_FINITE)
+            put(row, positions[0], out)
             done += len(positions)
             yield Progress(stage, done, total)
 
@@ -257,6 +264,12 @@ def deepen(tail: Frozen, cached: Store, should_stop: Callable[[], bool], on_disk
             kept.put(row, positions[0], out)
     assert kept is not None, "there are photos and draws"
     return kept
+
+
+_NOT_FINITE = (
+    "What the frozen part of the network puts out is not a finite number. Set precision to float32 and train again; if "
+    "it is that already, the weights are damaged: choose others."
+)
 
 
 def batches_of(n: int) -> Iterable[range]:

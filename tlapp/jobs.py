@@ -16,11 +16,11 @@ from pathlib import Path
 
 import filelock
 
-from tlapp import catalog, footprint, history, journal, lineage, room, runs, weightfile, workspace
+from tlapp import catalog, footprint, history, journal, lineage, memory, room, runs, weightfile, workspace
 from tlapp import dataset as datasets
 from tlapp.dataset import Dataset
 from tlapp.errors import DataError, OutOfMemory, RunError, UserError, WeightsError, explain_oserror, printable
-from tlapp.events import EpochFinished, Event, Queued, RunFailed, RunFinished, RunStopped
+from tlapp.events import EpochFinished, Event, Progress, Queued, RunFailed, RunFinished, RunStopped
 from tlapp.plan import Plan
 from tlapp.runs import Run
 
@@ -205,6 +205,8 @@ _own: dict[Run, threading.Thread] = {}
 
 def _launch(home: Path, run: Run, lock: filelock.BaseFileLock) -> None:
     thread = threading.Thread(target=_work, args=(home, run, lock), name=f"run-{run.id}", daemon=True)
+    for ended in [other for other, its in list(_own.items()) if not its.is_alive()]:
+        _own.pop(ended, None)
     _own[run] = thread
     thread.start()
 
@@ -220,29 +222,36 @@ def _work(home: Path, run: Run, lock: filelock.BaseFileLock) -> None:
             else:
                 last = _last_epoch(run)
                 run.append(RunStopped(last.best_epoch, last.epoch) if last else RunStopped(0, 0))
-    except Exception as error:
+    except BaseException as error:  # SystemExit too: whoever looks at the run must be told
         sentence = _sentence(error, run, home)
         with contextlib.suppress(OSError):
             last = _last_epoch(run)
             run.append(RunFailed(sentence, last.best_epoch if last and run.has_model() else 0))
     finally:
         lock.release()
+    memory.give_back()
 
 
-def _sentence(error: Exception, run: Run, home: Path) -> str:
+def _sentence(error: BaseException, run: Run, home: Path) -> str:
     """What to tell the person of any exception."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "allocate memory" in str(error):
-        return str(
-            OutOfMemory("The memory did not suffice. Lower batch_size or cache_mb, or freeze more blocks, and resume.")
-        )
+    if memory.is_short(error):
+        return str(OutOfMemory(memory.advice(error, run.plan, _stage(run))))
+    if memory.is_gpu_lost(error):
+        return memory.GPU_LOST
     if isinstance(error, OSError):
         return explain_oserror(error)
     return (
         f"The run ended on a fault of the program ({type(error).__name__}). What was learned is kept: resume it. "
         + journal.fault(error, home, run=run.id)
     )
+
+
+def _stage(run: Run) -> str:
+    """What the run said last that it was doing; "" where that was an epoch."""
+    last = next(reversed(run.events()[0]), None)
+    return last.stage if isinstance(last, Progress) and last.done < last.total else ""
 
 
 def _last_epoch(run: Run) -> EpochFinished | None:

@@ -38,7 +38,7 @@ class Task(Generic[T]):
         self.done, self.total, self.what = 0.0, 0.0, ""
         self._cancelled, self._ended = threading.Event(), threading.Event()
         self._answer: T | None = None
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         threading.Thread(target=self._run, args=(work,), name="task", daemon=True).start()
 
     def cancel(self) -> None:
@@ -50,8 +50,13 @@ class Task(Generic[T]):
         return self._ended.wait(seconds)
 
     def result(self) -> T:
-        """The answer, waited for. Raises what the work raised; Cancelled if it was given up."""
+        """The answer, waited for. Raises what the work raised; Cancelled if it was given up.
+
+        What is not an Exception, such as SystemExit, comes as a RuntimeError: it ended that thread, not who waits.
+        """
         self._ended.wait()
+        if self._error is not None and not isinstance(self._error, Exception):
+            raise RuntimeError(f"the work ended on {type(self._error).__name__}") from self._error
         if self._error is not None:
             raise self._error
         return self._answer  # type: ignore[return-value]
@@ -59,7 +64,7 @@ class Task(Generic[T]):
     def _run(self, work: Callable[[Report], T]) -> None:
         try:
             self._answer = work(self._report)
-        except Exception as error:
+        except BaseException as error:
             self._error = error
         finally:
             self._ended.set()

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 
-from tlapp import evaluate, journal
+from tlapp import evaluate, journal, memory
 from tlapp.errors import UserError, WeightsError, explain_oserror, printable
 
 REMEDY = "In 2 Train you can fetch them, use a file of yours, or choose EfficientNet-Lite0, which is included."
@@ -92,8 +92,10 @@ def sentence(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError):
         return explain_oserror(error)
-    if isinstance(error, MemoryError):
-        return "This machine's memory does not suffice. Close other programs or use fewer photos."
+    if memory.is_short(error):
+        return memory.SHORT
+    if memory.is_gpu_lost(error):
+        return memory.GPU_LOST
     return f"A fault of the program ({type(error).__name__}). {journal.fault(error)}"
 
 

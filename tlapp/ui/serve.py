@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.middleware import Middleware
 
-from tlapp import journal, workspace
+from tlapp import journal, memory, workspace
 from tlapp.errors import UserError, printable
 from tlapp.ui.guard import Doorman, Guard
 from tlapp.ui.headers import Headers, Kept
@@ -42,6 +42,9 @@ MAX_FILE_BYTES = 4 * 1024**3  # a zip of 2,000 photos; single photos have a cap 
 LOOSE_SECONDS = 3600
 IDLE_SECONDS = 0.02  # between two looks for queued work; Gradio's own is a thousandth
 KEPT_SECONDS = 24 * 3600
+SESSIONS = 100
+"""Pages whose state Gradio keeps, 0.6 MB each, open or not; the one that was used last goes last."""
+GIVE_BACK_SECONDS = 30
 
 REFUSALS = {
     errno.EADDRINUSE: "Port {port} is in use by another program. Close that one, or give another port with --port.",
@@ -101,9 +104,11 @@ def launch(
         uploads = stack.enter_context(_uploads())
         no_proxy = stack.enter_context(_environment(uploads))
         stack.enter_context(journal.listening())
+        memory.share_heaps()
         demo = build()
         demo.queue(max_size=64, default_concurrency_limit=4)
         demo._queue.sleep_when_free = IDLE_SECONDS  # a page that nobody uses cost a twentieth of a core
+        demo.state_session_capacity = SESSIONS
         demo.delete_cache = demo.delete_cache or (LOOSE_SECONDS, KEPT_SECONDS)
         layers = [
             Middleware(Headers), Middleware(Guard, host=host, is_open=is_reached), Middleware(Limits, uploads=uploads),
@@ -302,20 +307,26 @@ def _environment(uploads: Path) -> Iterator[str]:
 
 
 def _tidying(uploads: Path) -> Callable[[Any], contextlib.AbstractAsyncContextManager[None]]:
-    """A lifespan that removes what `delete_cache` does not know of: what is left of uploads that broke off."""
+    """A lifespan that removes what `delete_cache` does not know of, what is left of uploads that broke off, and gives
+    memory back.
+    """
 
-    async def tidy() -> None:
+    async def every(seconds: float, work: Callable[..., None], *given: Any) -> None:
         while True:
-            await asyncio.sleep(LOOSE_SECONDS / 4)
-            await asyncio.to_thread(_sweep_loose, uploads)
+            await asyncio.sleep(seconds)
+            await asyncio.to_thread(work, *given)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Any) -> AsyncIterator[None]:
-        task = asyncio.create_task(tidy())
+        tasks = [
+            asyncio.create_task(every(LOOSE_SECONDS / 4, _sweep_loose, uploads)),
+            asyncio.create_task(every(GIVE_BACK_SECONDS, memory.give_back)),
+        ]
         try:
             yield
         finally:
-            task.cancel()
+            for task in tasks:
+                task.cancel()
 
     return lifespan
 

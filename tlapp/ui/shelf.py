@@ -13,6 +13,7 @@ import io
 import re
 import threading
 import time
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -314,7 +315,8 @@ class Record:
             self.epochs.append(event)
 
 
-_records: dict[Path, Record] = {}
+RECORDS = 64
+_records: OrderedDict[Path, Record] = OrderedDict()
 _one_reader = threading.Lock()
 
 
@@ -322,5 +324,8 @@ def record(run: Run) -> Record:
     """The run's record up to now, a copy; each event is read from disk once. Raises RunError."""
     with _one_reader:
         kept = _records.setdefault(run.path, Record(run))
+        _records.move_to_end(run.path)
+        while len(_records) > RECORDS:
+            _records.popitem(last=False)
         kept.read()
         return dataclasses.replace(kept, epochs=list(kept.epochs))
