@@ -67,13 +67,21 @@ def test_the_log_and_its_older_files_stay_within_four_times_the_bound(home, monk
 
 def test_two_processes_that_write_at_once_lose_and_tear_no_line(home):
     code = (
-        "import sys; from tlapp import journal; journal.MOST_BYTES, journal.OLDER = 15_000, 20\n"
+        "import sys; from tlapp import journal; journal.MOST_BYTES, journal.OLDER = 1200, 100\n"
+        "print(flush=True); sys.stdin.readline()\n"
         "assert all([journal.note('cleaned_up', what=f'{sys.argv[1]}-{i}') for i in range(300)])"
     )
-    writers = [subprocess.Popen([sys.executable, "-c", code, name]) for name in "ab"]
-    assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    writers = [subprocess.Popen([sys.executable, "-c", code, name], **pipes) for name in "ab"]
+    assert [writer.stdout.readline() for writer in writers] == ["\n", "\n"]  # both are ready
+    for writer in writers:
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+    for writer in writers:
+        writer.communicate(timeout=60)
+    assert [writer.returncode for writer in writers] == [0, 0]
     files = [path for path in home.glob("tlapp.log*") if path.suffix != ".lock"]
-    assert len(files) > 4
+    assert len(files) > 20
     found = [json.loads(line)["what"] for path in files for line in path.read_text().splitlines()]
     assert sorted(found) == sorted(f"{name}-{i}" for name in "ab" for i in range(300))
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tlapp import __version__, workspace
-from tlapp.errors import UserError, printable
+from tlapp.errors import printable
 from tlapp.events import Event, Queued, Resumed, RunFailed, RunFinished, RunStarted, RunStopped
 
 NAME = "tlapp.log"
@@ -286,7 +286,7 @@ def listening(warnings_too: bool = False) -> Iterator[None]:
 
 
 def _on_thread(failed: threading.ExceptHookArgs) -> None:
-    if failed.exc_value and not isinstance(failed.exc_value, SystemExit | UserError):
+    if failed.exc_value and not isinstance(failed.exc_value, SystemExit):
         fault(failed.exc_value, where=failed.thread.name if failed.thread else "thread")
 
 
