@@ -102,7 +102,7 @@ def build(mine: Mine, below: Strip) -> Tab:
     shared = Shared(view)
 
     def look(name: str, before: str) -> list[Any]:
-        return shared(name, before)  # type: ignore[no-any-return]
+        return shared(name, before)
 
     below.tick.tick(look, looks.inputs, outputs, queue=False, show_progress="hidden")
     for button in (stop, below.stop):
