@@ -186,7 +186,7 @@ def _work(home: Path, run: Run, lock: filelock.BaseFileLock) -> None:
                 run.append(RunStopped(last.best_epoch, last.epoch) if last else RunStopped(0, 0))
     except BaseException as error:  # SystemExit too: whoever looks at the run must be told
         with contextlib.suppress(OSError):
-            if not (isinstance(error, UserError | OSError) or memory.is_short(error)):
+            if not isinstance(error, UserError | OSError | MemoryError):
                 text = traceback.format_exc()
                 (run.path / "error.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
             last = _last_epoch(run)
