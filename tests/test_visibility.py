@@ -5,24 +5,30 @@ goes on serving.
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import gradio as gr
 import httpx
+import numpy as np
 import pytest
 import torch
-from conftest import SIDES, fill, quick, watch
+from conftest import SIDES, fill, quick, until, watch
 from sites import load, set_numbers
 
-from tlapp import dataset, jobs, memory, predict, recipe, train
+from tlapp import dataset, figures, jobs, memory, predict, recipe, train
 from tlapp.events import EpochFinished, RunFailed, RunFinished
 from tlapp.plan import instant
 from tlapp.runs import Run
 from tlapp.speed import Frozen
 from tlapp.tasks import Task
+from tlapp.ui import live, serve, shelf
 from tlapp.ui.frame import Waiting
 
 SECONDS = 5.0
@@ -201,6 +207,65 @@ def test_what_ends_a_task_of_itself_reaches_who_waits_in_a_sentence():
     told = list(Waiting("").follow(SimpleNamespace(session_hash="one"), work, lambda task: ""))
     assert "A fault of the program" in told[-1].words
     assert told[-1].over
+
+
+# --- many tabs, a long life
+
+
+def test_tabs_that_ask_at_the_same_moment_cost_one_look(home):
+    looks = []
+    shared = live.Shared(lambda *given: looks.append(given) or len(looks))
+    with ThreadPoolExecutor(8) as tabs:
+        said = set(tabs.map(lambda _: shared("run", ""), range(50)))
+    assert said == {1}
+    assert shared("another", "") == 2
+    time.sleep(live.SECONDS / 2 + 0.05)
+    assert shared("run", "") == 3
+
+
+def test_what_is_kept_of_runs_has_a_bound(own_run, home, monkeypatch):
+    monkeypatch.setattr(shelf, "RECORDS", 3)
+    for number in range(2, 8):
+        other = own_run.path.with_name(f"{number:04d}-aaaaaa")
+        shutil.copytree(own_run.path, other)
+        assert shelf.record(Run(other)).end is not None
+    assert len(shelf._records) == 3
+    assert shelf.record(own_run).epochs
+
+
+def test_threads_that_have_ended_are_not_kept(data):
+    for _ in range(3):
+        watch(jobs.start(data, quick(data, epochs=1)))
+    until(lambda: sum(thread.is_alive() for thread in jobs._own.values()) == 0)
+    last = jobs.start(data, quick(data, epochs=1))
+    assert set(jobs._own) == {last}
+    watch(last)
+
+
+def test_pages_that_were_opened_are_not_kept_for_ever(home, monkeypatch):
+    monkeypatch.setattr(serve, "SESSIONS", 3)
+    with gr.Blocks(analytics_enabled=False) as page:
+        gr.HTML("a page")
+    served = serve.launch(lambda: page, port=0, browser=False, wait=False)
+    for number in range(6):
+        assert page.state_holder[f"session-{number}"]
+    assert list(page.state_holder.session_data) == ["session-3", "session-4", "session-5"]
+    served.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux tells them")
+def test_figures_drawn_on_threads_that_end_leave_no_file_open(tmp_path):
+    def draw(number):
+        matrix = np.array([[3, number], [1, 4]])
+        thread = threading.Thread(target=figures.confusion, args=(matrix, ["reds", "blues"], tmp_path / "a.png"))
+        thread.start()
+        thread.join()
+
+    draw(0)
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(4):
+        draw(number)
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 # --- numbers that are none

@@ -167,6 +167,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _save(figure: Figure, path: Path) -> None:
+    from matplotlib import font_manager
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     # A letter that no font here has is drawn as a box, which says it well enough.
@@ -175,3 +176,6 @@ def _save(figure: Figure, path: Path) -> None:
     canvas.draw()  # once; `savefig` draws twice
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     workspace.write_atomic(path, lambda part: picture.save(part, "PNG", compress_level=1, dpi=(DPI, DPI)))
+    known_fonts = getattr(font_manager, "_get_font", None)
+    if known_fonts is not None:  # each with an open file, and for this thread alone, which soon ends
+        known_fonts.cache_clear()

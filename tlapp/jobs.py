@@ -223,17 +223,18 @@ def _work(home: Path, run: Run, lock: filelock.BaseFileLock) -> None:
                 last = _last_epoch(run)
                 run.append(RunStopped(last.best_epoch, last.epoch) if last else RunStopped(0, 0))
     except BaseException as error:  # SystemExit too: whoever looks at the run must be told
-        sentence = _sentence(error, run, home)
+        is_known = isinstance(error, UserError | OSError | MemoryError)
+        details = "" if is_known else journal.fault(error, home, run=run.id)
         with contextlib.suppress(OSError):
             last = _last_epoch(run)
-            run.append(RunFailed(sentence, last.best_epoch if last and run.has_model() else 0))
+            run.append(RunFailed(_sentence(error, run, details), last.best_epoch if last and run.has_model() else 0))
     finally:
         lock.release()
     memory.give_back()
 
 
-def _sentence(error: BaseException, run: Run, home: Path) -> str:
-    """What to tell the person of any exception."""
+def _sentence(error: BaseException, run: Run, details: str) -> str:
+    """What to tell the person of any exception; `details` say where those of a fault are."""
     if isinstance(error, UserError):
         return str(error)
     if memory.is_short(error):
@@ -244,7 +245,7 @@ def _sentence(error: BaseException, run: Run, home: Path) -> str:
         return explain_oserror(error)
     return (
         f"The run ended on a fault of the program ({type(error).__name__}). What was learned is kept: resume it. "
-        + journal.fault(error, home, run=run.id)
+        f"{details}"
     )
 
 

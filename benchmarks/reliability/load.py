@@ -26,7 +26,7 @@ from benchmarks.reliability._server import Client, Server, growth, photos, servi
 
 MOST_GROWTH = 0.10
 SAME = 2e-3
-"""By how much a probability may differ from the quiet answer: sums are added in another order when threads are short."""
+"""By how much a probability may differ from the quiet answer, as sums may be added in another order."""
 ASKED = 40
 """Photos that the clients choose from; the answer to each is known beforehand."""
 
@@ -150,12 +150,12 @@ def render(row: Row, page: Path) -> None:
     met = not row["n_errors"] and by < MOST_GROWTH
     text = (
         f"`python -m benchmarks reliability load --minutes {row['minutes']:g} --clients {row['clients']}`, seed "
-        f"{row['seed']}, on {_common.words(row['machine'])}: {row['requests']:,} predictions by {row['clients']} clients "
-        f"while {row['trainings']} trainings ran one after the other; {row['n_errors']} errors, wrong answers and hung "
-        f"clients included (the largest difference of a probability from the quiet server: "
-        f"{row['largest_difference']:.0e}). An answer took {row['p50']:.2f} s in the middle, {row['p95']:.2f} s at most "
-        f"for 95 %, {row['p99']:.2f} s for 99 %. Memory from minute {start:g} on: {by:+.1%} along a robust line (less "
-        f"than {MOST_GROWTH:.0%} is wanted). {_common.judged(met)}\n\n"
+        f"{row['seed']}, on {_common.words(row['machine'])}: {row['requests']:,} predictions by {row['clients']} "
+        f"clients while {row['trainings']} trainings ran one after the other; {row['n_errors']} errors, "
+        f"wrong answers and hung clients included (the largest difference of a probability from the quiet server: "
+        f"{row['largest_difference']:.0e}). An answer took {row['p50']:.2f} s in the middle, {row['p95']:.2f} s at "
+        f"most for 95 %, {row['p99']:.2f} s for 99 %. Memory from minute {start:g} on: {by:+.1%} along a robust "
+        f"line (less than {MOST_GROWTH:.0%} is wanted). {_common.judged(met)}\n\n"
     )
     lines = [
         [f"{one['minute']:g}", f"{one['pss']:.0f}", f"{one['rss']:.0f}", f"{one['threads']}", f"{one['files_open']}"]

@@ -108,7 +108,6 @@ def launch(
         demo = build()
         demo.queue(max_size=64, default_concurrency_limit=4)
         demo._queue.sleep_when_free = IDLE_SECONDS  # a page that nobody uses cost a twentieth of a core
-        demo.state_session_capacity = SESSIONS
         demo.delete_cache = demo.delete_cache or (LOOSE_SECONDS, KEPT_SECONDS)
         layers = [
             Middleware(Headers), Middleware(Guard, host=host, is_open=is_reached), Middleware(Limits, uploads=uploads),
@@ -122,7 +121,7 @@ def launch(
                 server_port=port,
                 auth=doorman.admits if doorman else None,  # type: ignore[arg-type]  # awaited where it is async
                 app_kwargs={"middleware": layers, "lifespan": _tidying(uploads)},
-                **look(), max_file_size=MAX_FILE_BYTES,
+                **look(), max_file_size=MAX_FILE_BYTES, state_session_capacity=SESSIONS,
                 prevent_thread_lock=True, quiet=True, show_error=False, inline=False, inbrowser=False, share=False,
                 footer_links=[], run_history=False, enable_monitoring=False,
                 pwa=False, mcp_server=False, ssr_mode=False, num_workers=0,
