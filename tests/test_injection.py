@@ -4,8 +4,8 @@ The page is opened without its Content-Security-Policy, so that escaping alone i
 says so by calling `pwned`, or by asking evil.test for something.
 """
 
+import contextlib
 import csv
-import html
 import io
 import json
 import re
@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from conftest import drop_on, photo, quick, shrink_pictures, watch
+from PIL import Image
 from sites import load_path, served, tab
 
-from tlapp import board, card, cli, dataset, decisions, export, figures, history, jobs, runs
+from tlapp import cli, dataset, export, figures, history, jobs, runs
 from tlapp.ui import division, pieces
 
 __all__ = ["served"]
@@ -77,7 +77,7 @@ def as_label(payload):
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
-    """A workspace all of whose names are payloads: the source, its sub-folders and files, classes, a run's name and note."""
+    """A workspace whose names are payloads: the source, its sub-folders and files, classes, a run's name and note."""
     root = tmp_path_factory.mktemp("hostile")
     source = root / file_name(PAYLOADS[2], "")
     rows = [("file", "label", "split")]
@@ -148,7 +148,7 @@ def test_the_payloads_do_run_where_nothing_holds_them(browser):
 
 
 def test_no_name_runs_on_any_panel_of_the_page(own, served, bare, tmp_path):
-    source, data, run, _ = own
+    source, _, run, _ = own
     bare.goto(served.url)
     bare.locator("#drop .tl-drop[data-state=ready]").wait_for()
     load_path(bare, f"{tmp_path}/{PAYLOADS[2]}\x1b[31m")
@@ -205,7 +205,9 @@ def test_no_name_runs_on_any_panel_of_the_page(own, served, bare, tmp_path):
 def test_ids_that_a_browser_kept_and_a_zip_and_its_folders_are_names_too(home, small_pictures, served, bare, tmp_path):
     bare.goto(served.url)
     bare.locator("#drop .tl-drop[data-state=ready]").wait_for()
-    bare.evaluate("texts => texts.forEach((t, i) => localStorage.setItem(['tlapp-dataset', 'tlapp-run'][i], t))", PAYLOADS[2:4])
+    bare.evaluate(
+        "texts => texts.forEach((t, i) => localStorage.setItem(['tlapp-dataset', 'tlapp-run'][i], t))", PAYLOADS[2:4]
+    )
     bare.reload()
     bare.locator("#drop .tl-drop[data-state=ready]").wait_for()
     path = tmp_path / file_name(PAYLOADS[2], ".zip")
@@ -268,7 +270,7 @@ def test_the_exported_page_runs_none_of_its_names(own, bare):
 
 
 def test_figures_draw_names_and_do_not_read_them(own, tmp_path):
-    _, data, run, _ = own
+    _, _, run, _ = own
     figures.confusion(np.array(run.report()["confusion"]), run.classes, tmp_path / "confusion.png")
     with Image.open(tmp_path / "confusion.png") as drawn:
         assert min(drawn.size) > 600
@@ -279,10 +281,8 @@ def test_a_terminal_is_sent_no_control_characters(own, capsys):
     for words in (["runs"], ["runs", "--json"], ["runs", "show", run.id], ["predict", run.id, str(source)],
                   ["evaluate", run.id], ["predict", run.id, PAYLOADS[28]], ["runs", "name", run.id, *PAYLOADS[28:29]],
                   ["train", PAYLOADS[28]], [PAYLOADS[28]]):  # fmt: skip
-        try:
+        with contextlib.suppress(SystemExit):
             cli.main(words)
-        except SystemExit:
-            pass
         out, err = capsys.readouterr()
         assert not CONTROL.search(out.replace("\r\n", "\n")), words
         assert not CONTROL.search(err.replace("\r\n", "\n")), words

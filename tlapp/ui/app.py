@@ -28,7 +28,7 @@ KEEP_THEME = """() => {
 }"""
 
 SAY_ERRORS = """() => {
-  const BUSY = '%s', send = window.fetch, box = document.createElement('div');
+  const send = window.fetch, box = document.createElement('div');
   let hides;
   window.tlSay = (said) => {
     if (!said) return;
@@ -44,11 +44,11 @@ SAY_ERRORS = """() => {
   window.fetch = async (...given) => {
     const answer = await send(...given), url = String(given[0].url ?? given[0]);
     if (!answer.ok && /[/](run|queue)[/]/.test(url)) {
-      answer.clone().json().then(({error}) => tlSay(error ?? (answer.status === 503 && BUSY))).catch(() => {});
+      answer.clone().json().then(({error}) => tlSay(error ?? (answer.status === 503 && '{BUSY}'))).catch(() => {});
     }
     return answer;
   };
-}""" % BUSY
+}""".replace("{BUSY}", BUSY)
 """Gradio shows the sentence of an error only where a handler was queued; see `frame.QUIET`. `tlSay` shows others.
 
 Where its queue is full, Gradio answers 503 with numbers.
