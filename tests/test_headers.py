@@ -90,7 +90,7 @@ def test_what_a_person_uploads_is_never_shown_as_a_page_of_this_origin(start, pa
         assert said["content-security-policy"] == INERT
         assert said["x-content-type-options"] == "nosniff"
     page.goto(served.url)
-    with page.expect_download() as saved, pytest.raises(Error, match="Download is starting|ERR_ABORTED"):
+    with page.expect_download() as saved, pytest.raises(Error, match=r"Download is starting|ERR_ABORTED"):
         page.goto(address)
     assert Path(saved.value.path()).read_bytes() == content
     page.set_content(f"<iframe src='{address}'></iframe><script src='{address}'></script>")

@@ -11,7 +11,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import until
+from conftest import drop_on, until
+from sites import folder, load_path, served, tab, visit, window
+from sites import site as whole
 from starlette.requests import ClientDisconnect
 from test_serve import UPLOAD, ask, form, run, start, tiny, upload
 
@@ -19,7 +21,7 @@ from tlapp.ui import limits
 from tlapp.ui.limits import Limits
 from tlapp.ui.serve import launch, uploads_folder
 
-__all__ = ["start"]
+__all__ = ["folder", "served", "start", "visit", "whole", "window"]
 JOIN = "/gradio_api/queue/join"
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
 
@@ -142,6 +144,35 @@ def test_above_a_number_of_connections_no_more_are_answered_until_some_end(start
             stack.enter_context(socket.create_connection(address)).sendall(b"GET / HT")
         until(lambda: ask(served, "/config")[0] == 503, 10)
     until(lambda: ask(served, "/config")[0] == 200, 10)
+
+
+# --- on the page
+
+
+def test_a_person_is_told_on_the_page_what_was_refused_and_why(whole, folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(limits, "MAX_UPLOADS_BYTES", 10)
+        drop_on(whole.locator("#drop .tl-drop"), folder)
+        whole.locator("#drop .said", has_text="All uploads together are more than this app takes").wait_for()
+    with monkeypatch.context() as patch:
+        patch.setattr(limits, "MIN_FREE_BYTES", 2**60)
+        drop_on(whole.locator("#drop .tl-drop"), folder)
+        whole.locator("#drop .said", has_text="The app's disk is nearly full").wait_for()
+    with monkeypatch.context() as patch:
+        patch.setattr(limits, "MOST_BODIES_BYTES", 1)
+        tab(whole, "3 Results")
+        whole.locator("#said.tl-on", has_text=limits.BUSY).wait_for()
+        whole.locator("#said").click()
+        tab(whole, "1 Data")
+        load_path(whole, folder)
+        whole.locator("#said.tl-on", has_text=limits.BUSY).wait_for()
+        whole.locator("#said").click()
+    with monkeypatch.context() as patch:
+        patch.setattr("gradio.queueing.Queue.__len__", lambda queue: 64)
+        load_path(whole, folder)
+        whole.locator("#said.tl-on", has_text=limits.BUSY).wait_for()
+    drop_on(whole.locator("#drop .tl-drop"), folder)
+    whole.locator(".tl-class").first.wait_for()
 
 
 # --- numbers

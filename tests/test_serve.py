@@ -216,8 +216,8 @@ def test_files_outside_the_uploads_are_not_served(start, monkeypatch, tmp_path, 
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("secret")
     uploads = uploads_folder()
-    named = [Path(__file__).resolve(), home / "runs.json", home, "here.txt", examples, tmp_path / examples, "/etc/passwd",
-             f"{uploads}/../../runs.json", f"{uploads}/%2e%2e/%2e%2e/runs.json", f"{uploads}/%00", "%00", uploads, "",
+    named = [Path(__file__).resolve(), home / "runs.json", home, "here.txt", examples, tmp_path / examples, uploads, "",
+             "/etc/passwd", f"{uploads}/../../runs.json", f"{uploads}/%2e%2e/%2e%2e/runs.json", f"{uploads}/%00", "%00",
              "file:///etc/passwd", "//etc/passwd", "~/.profile", "C:/x"]  # fmt: skip
     for path in named:
         status, body = ask(served, f"/gradio_api/file={path}")

@@ -19,6 +19,7 @@ from tlapp.tasks import Report, Task
 from tlapp.ui import api, audit, data, live, pieces, recall, results, shelf, slider, test, train, why
 from tlapp.ui.drop import ANYWHERE, drop_zone
 from tlapp.ui.frame import QUIET, Mine, Step, Tab, Top, mine, together, top
+from tlapp.ui.limits import BUSY
 
 SWITCH_THEME = "() => localStorage.setItem('tlapp-dark', document.body.classList.toggle('dark'))"
 KEEP_THEME = """() => {
@@ -42,11 +43,16 @@ SAY_ERRORS = """() => {
   box.addEventListener('click', () => box.classList.remove('tl-on'));
   window.fetch = async (...given) => {
     const answer = await send(...given), url = String(given[0].url ?? given[0]);
-    if (!answer.ok && url.includes('/run/')) answer.clone().json().then(({error}) => tlSay(error)).catch(() => {});
+    if (!answer.ok && /[/](run|queue)[/]/.test(url)) {
+      answer.clone().json().then(({error}) => tlSay(error ?? (answer.status === 503 && '{BUSY}'))).catch(() => {});
+    }
     return answer;
   };
-}"""
-"""Gradio shows the sentence of an error only where a handler was queued; see `frame.QUIET`. `tlSay` shows others."""
+}""".replace("{BUSY}", BUSY)
+"""Gradio shows the sentence of an error only where a handler was queued; see `frame.QUIET`. `tlSay` shows others.
+
+Where its queue is full, Gradio answers 503 with numbers.
+"""
 
 
 def look() -> dict[str, Any]:

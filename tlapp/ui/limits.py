@@ -53,7 +53,7 @@ NO_SPACE = (
 _UPLOAD = re.compile(r"(/gradio_api)?/upload/?")
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A request that is not answered by the app; `status` is of HTTP."""
 
     def __init__(self, status: int, sentence: str) -> None:
@@ -71,9 +71,9 @@ class Room:
 
     @contextlib.asynccontextmanager
     async def entered(self) -> AsyncIterator[asyncio.Semaphore]:
-        """Stand in line; what is yielded is to be held while the request is worked on. Raises Refused."""
+        """Stand in line; what is yielded is to be held while the request is worked on. Raises RefusedError."""
         if self._inside >= self._most:
-            raise Refused(503, BUSY)
+            raise RefusedError(503, BUSY)
         self._inside += 1
         try:
             yield self._places
@@ -117,7 +117,7 @@ class Limits:
             else:
                 async with self._working.entered() as place:
                     await self._work(scope, read, send, place)
-        except Refused as refused:
+        except RefusedError as refused:
             if not is_whole and refused.status != 408:
                 await _drained(receive)
             headers = {"retry-after": "5"} if refused.status == 503 else {}
@@ -132,7 +132,7 @@ class Limits:
                 async with asyncio.timeout(BODY_SECONDS):
                     await self._read(body, Headers(scope=scope), receive)
             except TimeoutError:
-                raise Refused(408, SLOW) from None
+                raise RefusedError(408, SLOW) from None
             parts: list[Message] = [{"type": "http.request", "body": bytes(body)}]
 
             async def read() -> Message:
@@ -145,7 +145,7 @@ class Limits:
 
     async def _read(self, body: bytearray, headers: Headers, receive: Receive) -> None:
         if _length(headers) > MOST_BODY_BYTES:
-            raise Refused(413, TOO_LARGE)
+            raise RefusedError(413, TOO_LARGE)
         more = True
         while more:
             message = await receive()
@@ -153,9 +153,9 @@ class Limits:
                 raise ClientDisconnect
             part, more = message.get("body", b""), message.get("more_body", False)
             if len(body) + len(part) > MOST_BODY_BYTES:
-                raise Refused(413, TOO_LARGE)
+                raise RefusedError(413, TOO_LARGE)
             if self._bodies + len(part) > MOST_BODIES_BYTES:
-                raise Refused(503, BUSY)
+                raise RefusedError(503, BUSY)
             body += part
             self._bodies += len(part)
 
@@ -164,7 +164,7 @@ class Limits:
         then it removes what it has of it, and what it would answer is replaced.
         """
         await self._store.look(_length(Headers(scope=scope)))
-        refused: Refused | None = None
+        refused: RefusedError | None = None
 
         async def read() -> Message:
             nonlocal refused
@@ -175,8 +175,8 @@ class Limits:
                     raise MultiPartException("The client is gone.")
                 await self._store.count(len(message.get("body", b"")))
             except TimeoutError:
-                refused = Refused(408, SLOW)
-            except Refused as one:
+                refused = RefusedError(408, SLOW)
+            except RefusedError as one:
                 refused = one
             if refused:
                 raise MultiPartException(str(refused))
@@ -201,14 +201,14 @@ class Store:
         self._looked = 0.0
 
     async def look(self, expected: int) -> None:
-        """Look whether `expected` more bytes may come, as far as they are told. Raises Refused."""
+        """Look whether `expected` more bytes may come, as far as they are told. Raises RefusedError."""
         if time.monotonic() - self._looked > LOOK_SECONDS or self._lies + expected > MAX_UPLOADS_BYTES:
             self._lies = await asyncio.to_thread(_size, self._folder)
             self._looked = time.monotonic()
         self._judge(expected)
 
     async def count(self, arrived: int) -> None:
-        """Count what arrived. Raises Refused where it is too much, whatever was told before."""
+        """Count what arrived. Raises RefusedError where it is too much, whatever was told before."""
         if self._lies + arrived > MAX_UPLOADS_BYTES:
             await self.look(arrived)
         self._lies += arrived
@@ -219,9 +219,9 @@ class Store:
     def _judge(self, expected: int) -> None:
         self._since = 0
         if self._lies + expected > MAX_UPLOADS_BYTES:
-            raise Refused(413, FULL.format(gigabytes=MAX_UPLOADS_BYTES / 1024**3))
+            raise RefusedError(413, FULL.format(gigabytes=MAX_UPLOADS_BYTES / 1024**3))
         if shutil.disk_usage(self._folder).free - expected < MIN_FREE_BYTES:
-            raise Refused(507, NO_SPACE.format(gigabytes=MIN_FREE_BYTES / 1024**3))
+            raise RefusedError(507, NO_SPACE.format(gigabytes=MIN_FREE_BYTES / 1024**3))
 
 
 def bound(config: Config) -> None:
