@@ -80,7 +80,7 @@ def weights_of(run: Run, home: Path | None = None) -> Path:
     folder = (home or workspace.home()) / "weights"
     path = folder / f"{run.plan.backbone}-{hashlib.sha256(content).hexdigest()[:DIGITS]}.safetensors"
     if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
+        workspace.make_folder(folder)
         workspace.write_atomic(path, content)
     return path
 
