@@ -176,7 +176,8 @@ def _status(record: Record) -> str:
     if isinstance(end, RunStopped):
         return pieces.notice("info", f"Stopped after {pieces.count(end.epochs, 'epoch')}. Resume goes on.")
     epoch = record.epochs[-1].epoch if record.epochs else 0
-    return pieces.notice("warn", f"The app was closed in the middle of this run. Resume goes on after epoch {epoch}.")
+    words = "This run broke off without a word: the app was closed, or the disk was full."
+    return pieces.notice("warn", f"{words} Resume goes on after epoch {epoch}.")
 
 
 def _how(record: Record, end: RunFinished) -> str:
