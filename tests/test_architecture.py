@@ -20,10 +20,10 @@ ORDER = [
     "holdings", "doctor",
     "ui.pieces", "ui.frame", "ui.scale", "ui.slider", "ui.curve", "ui.guard", "ui.headers", "ui.limits", "ui.serve",
     "ui.drop", "ui.shelf", "ui.once", "ui.form", "ui.costs", "ui.views", "ui.preview", "ui.weights", "ui.tries",
-    "ui.division", "ui.findings", "ui.audit", "ui.matrix", "ui.why", "ui.sure", "ui.takeaway", "ui.recall", "ui.overlay", "ui.versus", "ui.history",
-    "ui.cleanup", "ui.answers", "ui.sheets",
-    "ui.camera|ui.correct", "ui.api", "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "terminal",
-    "commands|run_commands|doctor_command", "cli",
+    "ui.division", "ui.findings", "ui.audit", "ui.matrix", "ui.why", "ui.sure", "ui.takeaway", "ui.recall",
+    "ui.overlay", "ui.versus", "ui.history", "ui.cleanup", "ui.answers", "ui.sheets", "ui.camera|ui.correct", "ui.api",
+    "ui.data|ui.train|ui.live|ui.results|ui.test", "ui.app", "ui", "terminal", "commands|run_commands|doctor_command",
+    "cli",
 ]  # fmt: skip
 RANK = {name: i for i, names in enumerate(ORDER) for name in names.split("|")}
 WITH_TORCH = {

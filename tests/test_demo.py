@@ -131,12 +131,13 @@ def test_an_interrupted_drawing_leaves_nothing(two_pictures, tmp_path, monkeypat
 
 
 def test_what_a_killed_drawing_left_is_replaced(two_pictures, tmp_path):
-    left = tmp_path / "demo" / ".drawing" / "train" / "balloon"
+    left = tmp_path / "demo" / ".drawing-0123abcd" / "train" / "balloon"
     left.mkdir(parents=True)
     (left / "half.jpg").write_bytes(b"half")
+    (tmp_path / "demo" / ".drawing-0123abcd.lock").touch()
     folder = demo.make(tmp_path)
     assert sorted(contents(folder)) == ["test/balloon/balloon-02.jpg", "train/balloon/balloon-01.jpg"]
-    assert not (tmp_path / "demo" / ".drawing").exists()
+    assert not list((tmp_path / "demo").glob(".drawing-0*"))
 
 
 def test_two_who_ask_at_once_get_one_set(two_pictures, tmp_path, monkeypatch):

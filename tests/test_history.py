@@ -1,5 +1,6 @@
 """Runs named, annotated, removed, brought back; nothing of a run is lost or left half done."""
 
+import itertools
 import json
 import os
 import shutil
@@ -143,8 +144,8 @@ def test_a_clock_that_is_wrong_for_a_moment_empties_no_trash(own_run, home, monk
     history.remove(own_run)
     looked_yesterday(home)
     with monkeypatch.context() as patch:
-        wrong = time.time() + year * history.DAY
-        patch.setattr(time, "time", lambda: wrong)
+        wrong = itertools.count(time.time() + year * history.DAY, 3600)
+        patch.setattr(time, "time", lambda: next(wrong))
         for _ in range(3):
             history.empty_trash(home)
     history.empty_trash(home)

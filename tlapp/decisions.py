@@ -12,7 +12,7 @@ import functools
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +74,7 @@ def undo(dataset: Dataset, old: Sequence[Decision]) -> Dataset:
 def renew(dataset: Dataset) -> Dataset:
     """Note what holds of the photos by all readings of their source; the dataset that follows. Raises DataError."""
     base = original(dataset)
-    with _locked(base):
+    with _alone(base):
         return _note(base, readings.held(base), is_news=False)
 
 
@@ -256,7 +256,7 @@ def _change(
 ) -> Dataset:
     """Note changed decisions, with what was noted beside other readings since if it can be trained on."""
     base = original(dataset)
-    with _locked(base):
+    with _alone(base):
         given, before = readings.by_digits(base, given), readings.held(base)
         try:
             return _note(base, changed(before, given))
@@ -273,18 +273,15 @@ def _note(base: Dataset, noted: Sequence[Decision], is_news: bool = True, waitin
     """
     path, text = path_of(base), to_text(noted)
     made = apply(base, fitting(base, readings.parsed(text, printable(str(path)))))  # as it will be read next time
-    try:
-        is_same = path.read_bytes() == text.encode() if path.exists() else not (noted or has_added(base))
-        later = readings.waiting_path(base)
-        if waiting:
-            workspace.write_atomic(later, to_text(waiting).encode())
-        if is_news or not is_same:
-            workspace.write_atomic(path, text.encode())
-            readings.make_newest(path)
-        if not waiting:
-            later.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(explain_oserror(error)) from error
+    is_same = path.read_bytes() == text.encode() if path.exists() else not (noted or has_added(base))
+    later = readings.waiting_path(base)
+    if waiting:
+        workspace.write_atomic(later, to_text(waiting).encode())
+    if is_news or not is_same:
+        workspace.write_atomic(path, text.encode())
+        readings.make_newest(path)
+    if not waiting:
+        later.unlink(missing_ok=True)
     return made
 
 
@@ -293,9 +290,17 @@ def has_added(dataset: Dataset) -> bool:
     return any(photo.added for photo in dataset.every)
 
 
-def _locked(base: Dataset) -> contextlib.AbstractContextManager[object]:
-    """While held, nobody else decides about any reading: what is noted beside one speaks for the others too."""
-    return deciding(base.folder.parent)
+@contextlib.contextmanager
+def _alone(base: Dataset) -> Iterator[None]:
+    """Meanwhile nobody else decides about any reading: what is noted beside one speaks for the others too.
+
+    Raises DataError where the disk is full or may not be written.
+    """
+    try:
+        with deciding(base.folder.parent):
+            yield
+    except OSError as error:
+        raise DataError(explain_oserror(error)) from error
 
 
 def deciding(store: Path) -> contextlib.AbstractContextManager[object]:

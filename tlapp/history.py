@@ -166,3 +166,4 @@ def empty_trash(home: Path) -> None:
                 workspace.remove_folder(entry)
                 journal.note("cleaned_up", home, what="removed run", run=entry.name)
         looked.touch()
+        os.utime(looked, (now, now))

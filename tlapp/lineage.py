@@ -83,7 +83,7 @@ def weights_of(run: Run, home: Path | None = None) -> Path:
     try:
         os.utime(path)  # wanted again: `cleanup` leaves it for a day
     except FileNotFoundError:
-        folder.mkdir(parents=True, exist_ok=True)
+        workspace.make_folder(folder)
         workspace.write_atomic(path, content)
     return path
 

@@ -26,7 +26,7 @@ SOLVERS = ("head", "tail", "instant", "auto")
 _RUN = r"runs/(\.trash/)?\d{4,}-[a-z0-9]{6}"
 _ALLOWED = re.compile(
     rf"""quickest\.json | fault\.txt
-    | (datasets|exports|incoming|uploads)/[.\w-]*create\.lock | runs/(create|training)\.lock | runs/\.trash/looked
+    | (datasets|demo|exports|incoming|uploads)/[.\w-]*create\.lock | runs/(create|training)\.lock | runs/\.trash/looked
     | datasets/\.decisions\.lock
     | datasets/[0-9a-f]{{16}}/(dataset\.json|photos\.bin|added\.bin|features-[\w.-]+\.npy|decisions\.csv|waiting\.csv)
     | {_RUN}/(plan|report|keep|about)\.json | {_RUN}/(lock|stop|events\.jsonl|error\.txt)
@@ -113,7 +113,7 @@ def leftovers(home: Path) -> list[str]:
         place = folder.relative_to(home).as_posix()
         if re.fullmatch(_RUN, place):
             found += _surplus(Run(folder))
-        elif re.match(r"(datasets|exports|incoming|uploads)/", place):
+        elif re.match(r"(datasets|exports|incoming|uploads|demo)/(?!drawn)", place):
             wanted = re.fullmatch(r"datasets/[0-9a-f]{16}", place) and (folder / "dataset.json").exists()
             found += [] if wanted else [f"{place}/"]
     return found

@@ -16,7 +16,7 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,14 @@ def main(arguments: list[str]) -> None:
     parser = _common.parser("reliability kill", "Processes killed at random moments.")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--solvers", nargs="*", choices=_small.SOLVERS, default=_small.SOLVERS)
     parser.set_defaults(page=PAGE, out=ROOT / "benchmarks" / "results" / "reliability-kill.jsonl", threads=1)
     options = parser.parse_args(arguments)
     rows = Rows(options.out, ("seed", "number"), options.threads)
     if not options.render:
         os.environ["OMP_NUM_THREADS"] = "1"
         with tempfile.TemporaryDirectory(prefix="tlapp-kill-") as place:
-            trial = Trial.prepare(Path(place))
+            trial = Trial.prepare(Path(place), options.solvers)
             for number in itertools.count():
                 if sum(row["kills"] for row in rows.all if row["seed"] == options.seed) >= options.kills:
                     break
@@ -72,7 +73,7 @@ class Trial:
     whole: dict[str, Whole]
 
     @classmethod
-    def prepare(cls, place: Path) -> Trial:
+    def prepare(cls, place: Path, solvers: Sequence[str]) -> Trial:
         """Import what children need, draw the photos, and let each solver end once unbroken."""
         from tlapp import sitting  # noqa: F401 - with torch, which nothing here may use before it forks
 
@@ -80,7 +81,7 @@ class Trial:
         _small.draw(place / "photos")
         forked(lambda: _time_ways(place / "home"))
         trial = cls(place, {})
-        for solver in _small.SOLVERS:
+        for solver in solvers:
             home, moments = trial.home(), Moments(trial.place / "try")
             begun = time.monotonic()
             _, outcome = forked(lambda s=solver, h=home, m=moments: trial.unbroken(s, h, m))
@@ -111,7 +112,7 @@ class Trial:
     def kill(self, seed: int, number: int) -> Row:
         """One try: killed, started again, resumed, compared."""
         rng = random.Random(f"{seed}-{number}")
-        solver = _small.SOLVERS[number % len(_small.SOLVERS)]
+        solver = list(self.whole)[number % len(self.whole)]
         home, begun = self.home(), time.perf_counter()
         row: Row = {"solver": solver, "kills": 0, "inside": 0, "unreadable": 0, "lost": 0, "leftovers": 0, "faults": []}
         work: Callable[[], Any] = lambda: self.train(solver, home).id  # noqa: E731

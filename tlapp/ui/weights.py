@@ -99,7 +99,7 @@ def _keep(file: str, backbone: str) -> list[Any]:
     try:
         backbones.load(catalog.get(backbone), 2, weights=file)
         name = f"{backbone}-{workspace.sha256(path)[:12]}{path.suffix}"
-        form.weights_folder().mkdir(parents=True, exist_ok=True)
+        workspace.make_folder(form.weights_folder())
         workspace.write_atomic(form.weights_folder() / name, path.read_bytes())
     except (WeightsError, OSError) as error:
         return [pieces.notice("error", pieces.sentence(error)), *[gr.skip()] * 4]
