@@ -29,6 +29,12 @@ ROOT = Path(__file__).resolve().parents[1]
 YEAR = 365 * 24 * 3600
 
 
+@pytest.fixture(autouse=True)
+def _no_log(monkeypatch):
+    """The log is none of what is saved: a line that cannot be written is lost, and nobody is told."""
+    monkeypatch.setenv("TLAPP_LOG", "off")
+
+
 @pytest.fixture
 def data(tmp_path, small_pictures):
     """Eight training photos in the test's own workspace."""

@@ -409,11 +409,12 @@ def test_uploads_can_be_shown_from_a_hidden_folder(start, tmp_path, monkeypatch)
 
 
 def test_uploads_of_a_dead_process_are_swept_and_those_of_a_live_one_are_not(start, home):
-    dead, live = home / "uploads" / "page-dead", home / "uploads" / "page-live"
+    dead, live = home / "uploads" / "page-0000dead", home / "uploads" / "page-0000live"
     for folder in (dead, live):
         folder.mkdir(parents=True)
+        folder.with_name(f"{folder.name}.lock").touch()
         (folder / "photo.jpg").write_bytes(b"photo")
-    with workspace.lock(live.with_name("page-live.lock")):
+    with workspace.lock(live.with_name("page-0000live.lock")):
         start()
     assert not dead.exists()
     assert live.exists()

@@ -25,11 +25,11 @@ N_PHOTOS = 20
 SOLVERS = ("head", "tail", "instant", "auto")
 _RUN = r"runs/(\.trash/)?\d{4,}-[a-z0-9]{6}"
 _ALLOWED = re.compile(
-    rf"""quickest\.json | fault\.txt
+    rf"""quickest\.json | tlapp\.log(\.\d|\.lock)?
     | (datasets|demo|exports|incoming|uploads)/[.\w-]*create\.lock | runs/(create|training)\.lock | runs/\.trash/looked
     | datasets/\.decisions\.lock
     | datasets/[0-9a-f]{{16}}/(dataset\.json|photos\.bin|added\.bin|features-[\w.-]+\.npy|decisions\.csv|waiting\.csv)
-    | {_RUN}/(plan|report|keep|about)\.json | {_RUN}/(lock|stop|events\.jsonl|error\.txt)
+    | {_RUN}/(plan|report|keep|about)\.json | {_RUN}/(lock|stop|events\.jsonl)
     | {_RUN}/(last|best-\d+)\.state | {_RUN}/(model|learned)-[0-9a-f]{{12}}\.safetensors
     | weights/[\w-]+\.safetensors | demo/lock | demo/drawn-v\d+/.*""",
     re.VERBOSE,

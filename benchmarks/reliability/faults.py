@@ -51,6 +51,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--actions", nargs="*", choices=ACTIONS, default=list(ACTIONS))
     parser.set_defaults(page=PAGE, out=ROOT / "benchmarks" / "results" / "reliability-faults.jsonl", threads=1)
     options = parser.parse_args(arguments)
+    os.environ["TLAPP_LOG"] = "off"  # it is none of what is saved: a line that cannot be written is lost in silence
     rows = Rows(options.out, ("action", "error", "every"), options.threads)
     if not options.render:
         with tempfile.TemporaryDirectory(prefix="tlapp-faults-") as place:

@@ -38,6 +38,7 @@ def main(arguments: list[str]) -> None:
     parser.set_defaults(page=PAGE, out=ROOT / "benchmarks" / "results" / "reliability-power.jsonl", threads=1)
     parser.add_argument("--do", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    os.environ["TLAPP_LOG"] = "off"  # it is none of what is saved: a line that cannot be written is lost in silence
     if options.do:
         _do(options.do)
         return
