@@ -348,6 +348,17 @@ def test_the_command_and_the_card_say_what_int8_is_worth(made, trained, small_pi
     assert "INT8" not in card.of(trained.run, 0.0, 4, 4, 20)
 
 
+def test_onnxruntime_keeps_no_record_to_report(made, tmp_path, monkeypatch):
+    person = tmp_path / "person"
+    person.mkdir()
+    monkeypatch.setenv("HOME", str(person))
+    for name in ("XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY"):
+        monkeypatch.delenv(name, raising=False)
+    assert ask(made.path, photo(tmp_path / "a.png", COLOURS["reds"], 1))[0] == 0
+    subprocess.run([sys.executable, "-c", "import tlapp.quantize"], check=True)
+    assert not [path for path in person.rglob("*") if "onnxruntime" in path.name]
+
+
 @pytest.mark.parametrize(
     ("machine", "flags", "precise"),
     [

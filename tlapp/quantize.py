@@ -6,6 +6,7 @@ ranges are taken from; knows nothing of runs, photos' files, or what the loss of
 
 from __future__ import annotations
 
+import os
 import platform
 import tempfile
 import time
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when it is imported; its builds report to their maker unless told so
 import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process

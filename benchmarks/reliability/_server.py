@@ -227,11 +227,15 @@ class Page:
         self.client.close()
 
     def handlers(self, event: str, elem_id: str = "") -> list[dict[str, Any]]:
-        """The handlers of the server's that this event of the widget sets off, in the page's order."""
+        """The handlers of the server's that this event of the widget, or tab, sets off, in the page's order."""
+
+        def is_meant(target: int) -> bool:
+            props = self._widgets[target]["props"] if elem_id else {}
+            return not elem_id or elem_id in (props.get("elem_id"), props.get("id"))
+
         return [
             function for function in self._functions if function["backend_fn"]
-            for target, name in function["targets"]
-            if name == event and (not elem_id or self._widgets[target]["props"].get("elem_id") == elem_id)
+            for target, name in function["targets"] if name == event and is_meant(target)
         ]  # fmt: skip
 
     @property

@@ -11,8 +11,10 @@ end of the warm-up to the last minute.
 from __future__ import annotations
 
 import collections
+import html
 import os
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -29,7 +31,7 @@ from benchmarks.reliability._server import Client, Page, Refused, Server, growth
 
 MOST_GROWTH = 0.10
 """Of memory, along a robust line from the end of the warm-up on."""
-MOST_MORE = {"threads": 4, "files_open": 8, "children": 0, "uploads": 40}
+MOST_MORE = {"threads": 4, "files_open": 8, "children": 0}
 """By how many these may rise and fall from one minute to another; they may not climb by more."""
 FOLDERS = 16
 KEPT_RUNS = 12
@@ -62,7 +64,7 @@ def soak(data: Path, minutes: float, seed: int) -> Row:
                 seen.append({"minute": round(spent / 60, 2), **settled(server)})
                 print(seen[-1], file=sys.stderr, flush=True)
         seen.append({"minute": round(minutes, 2), **settled(server)})
-        return {"seen": seen, "done": dict(person.done), "refused": person.refused, "faults": person.faults[:20]}
+        return {"seen": seen, "done": dict(person.done), "refused": dict(person.refused), "faults": person.faults[:20]}
 
 
 def settled(server: Server) -> Row:
@@ -80,7 +82,8 @@ class Person:
         self.files = sorted(path for path in source.rglob("*.*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
         self.source, self.datasets, self.runs = source, list[str](), list[str]()
         self.done: collections.Counter[str] = collections.Counter()
-        self.refused, self.faults = 0, list[str]()
+        self.refused: collections.Counter[str] = collections.Counter()
+        self.faults = list[str]()
         self.ways: list[tuple[int, Callable[[], Any]]] = [
             (4, self.read_folder), (2, self.read_zip), (2, self.read_damaged), (3, self.instant), (2, self.train),
             (8, self.predict), (2, self.predict_damaged), (1, self.export), (4, self.why), (4, self.open_page),
@@ -98,7 +101,7 @@ class Person:
             way()
         except Refused as refusal:
             if refusal.is_polite:
-                self.refused += 1
+                self.refused[way.__name__] += 1
             else:
                 self.faults.append(f"{way.__name__}: {refusal.status} {refusal.sentence[:300]}")
         except Exception as error:
@@ -190,9 +193,11 @@ class Person:
     def why(self) -> None:
         """A test photo of a model's, and what spoke for the answer."""
         self.page.run = self.draw.choice(self.runs)
-        (function,) = [one for one in self.page.handlers("click", "try-test-photo")]
+        self.page.ask("select", "test")  # only then does the list hold the model
+        (function,) = self.page.handlers("click", "try-test-photo")
         shown = self.page.client.run(function, self.page.values(function, pick_model=self.page.run))
-        self.page.ask("select", "answers", about={"pick": shown[1]})
+        pick = re.search(r'data-why="([^"]+)"', shown[0])
+        self.page.ask("select", "answers", about={"pick": html.unescape(pick[1]) if pick else ""})
 
     def open_page(self) -> None:
         """A new tab."""
@@ -237,20 +242,22 @@ def judge(row: Row) -> list[tuple[str, str, str, bool]]:
     return found
 
 
-WORDS = {"threads": "threads", "files_open": "open files", "children": "child processes", "uploads": "files of uploads"}
+WORDS = {"threads": "threads", "files_open": "open files", "children": "child processes"}
 
 
 def render(row: Row, page: Path) -> None:
     """The section `soak`."""
     found = judge(row)
     done = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in sorted(row["done"].items()))
+    refused = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in sorted(row["refused"].items()))
     met = all(good for *_, good in found) and not row["faults"]
     bounds = ", ".join(f"{WORDS[name]} {n}" for name, n in MOST_MORE.items())
     lines = [[name, before, after, "yes" if good else "**no**"] for name, before, after, good in found]
     text = (
         f"`python -m benchmarks reliability soak --minutes {row['minutes']:g}`, seed {row['seed']}, on "
         f"{_common.words(row['machine'])}: one server, {sum(row['done'].values()):,} things done one after another "
-        f"({done}); {row['refused']} refused in a sentence, {len(row['faults'])} faults. Memory may grow by less than "
+        f"({done}); {sum(row['refused'].values())} refused in a sentence ({refused}), {len(row['faults'])} faults. "
+        f"What was sent is kept for a day: {row['seen'][-1]['uploads']} files at the end. Memory may grow by less than "
         f"{MOST_GROWTH:.0%} from minute {row['warm_up']:g} on; others may climb by no more than: {bounds}. "
         f"{_common.judged(met)}\n\n"
     )
