@@ -11,24 +11,21 @@ import contextlib
 import errno
 import hashlib
 import ipaddress
-import logging
 import os
 import secrets
 import socket
-import sys
 import time
-import traceback
 import webbrowser
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from starlette.middleware import Middleware
 
 from tlapp import journal, memory, workspace
 from tlapp.errors import UserError, printable
+from tlapp.ui import quiet
 from tlapp.ui.guard import Doorman, Guard
 from tlapp.ui.headers import Headers, Kept
 from tlapp.ui.limits import Limits, bound
@@ -130,7 +127,7 @@ def launch(
         except OSError as error:
             raise UserError(f"Port {port} was taken by another program a moment ago. Start again.") from error
         bound(demo.server.config)
-        _hush()
+        quiet.hush()
         stack.enter_context(_noted(is_reached, port, bool(auth)))
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = no_proxy
         stack.callback(on_close)
@@ -146,24 +143,6 @@ def launch(
 def is_open(host: str) -> bool:
     """Whether other machines reach a page that is served at `host`. Raises UserError where that is no address."""
     return not _resolve(host).is_loopback
-
-
-def _hush() -> None:
-    """What Gradio and its server would print of faults goes into the log: through `logging`, which the log listens to,
-    or, where Gradio prints tracebacks itself, in their place.
-    """
-    from gradio import queueing, route_utils, routes
-
-    for name in ("uvicorn", "uvicorn.access"):
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
-
-    def noted() -> None:
-        if error := sys.exception():
-            journal.fault(error, where="gradio")
-
-    for module in (queueing, route_utils, routes):
-        module.traceback = SimpleNamespace(**{**vars(traceback), "print_exc": noted})  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
