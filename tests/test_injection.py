@@ -20,7 +20,7 @@ from conftest import drop_on, photo, quick, shrink_pictures, watch
 from PIL import Image
 from sites import load_path, served, tab
 
-from tlapp import cli, dataset, export, figures, history, jobs, runs
+from tlapp import cli, dataset, export, figures, history, jobs, journal, runs
 from tlapp.ui import division, pieces
 
 __all__ = ["served"]
@@ -274,6 +274,16 @@ def test_figures_draw_names_and_do_not_read_them(own, tmp_path):
     figures.confusion(np.array(run.report()["confusion"]), run.classes, tmp_path / "confusion.png")
     with Image.open(tmp_path / "confusion.png") as drawn:
         assert min(drawn.size) > 600
+
+
+def test_the_log_has_one_harmless_line_for_each_fault_that_names_one(own, home):
+    for payload in PAYLOADS:
+        journal.note("fault", home, error=payload, where=payload, traceback=f"Traceback:\n{payload}")
+    lines = journal.path(home).read_text(encoding="ascii").splitlines()
+    told = [line for line in map(json.loads, lines) if line["event"] == "fault"]
+    assert len(told) == len(PAYLOADS)
+    for line in told:
+        assert not CONTROL.search(line["error"] + line["where"] + line["traceback"].replace("\n", ""))
 
 
 def test_a_terminal_is_sent_no_control_characters(own, capsys):
