@@ -82,8 +82,7 @@ class Guard:
         if origins:
             is_same = all(urlsplit(origin.lower()).netloc == hosts[0] for origin in origins)
         else:
-            is_reading = scope.get("method") in ("GET", "HEAD", "OPTIONS")
-            is_same = is_reading or headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+            is_same = headers.get("sec-fetch-site", "none") in ("same-origin", "none") or _is_link(scope, headers)
         return None if is_same else (403, "Another web site may not send anything to this page.")
 
     def _is_own(self, host: str) -> bool:
@@ -145,6 +144,12 @@ class Doorman:
                 return is_right
         finally:
             self._waiting -= 1
+
+
+def _is_link(scope: Scope, headers: Headers) -> bool:
+    """Whether a person comes by a link of another site; pictures and scripts of it ask for nothing, nor sign out."""
+    is_read = scope.get("method") in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
+    return is_read and not scope["path"].rstrip("/").endswith("/logout")
 
 
 def _encoded(text: str) -> bytes:

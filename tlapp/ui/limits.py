@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import re
-import shutil
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tlapp import room
 
 if TYPE_CHECKING:
     from uvicorn import Config
@@ -32,12 +35,13 @@ MOST_CONNECTIONS = 2000
 MOST_BODY_BYTES = 64 * 1024**2  # of what is no upload; a drop of 50,000 files names them in 20
 MOST_BODIES_BYTES = 512 * 1024**2  # of all that lies in memory
 MAX_UPLOADS_BYTES = 20 * 1024**3  # of all that lies in the uploads folder
-MIN_FREE_BYTES = 1024**3
 SILENT_SECONDS = 60.0  # between two parts of an upload
 BODY_SECONDS = 60.0  # for all of any other body
 DRAIN_SECONDS = 10.0  # for the rest of a body that is refused
 LOOK_SECONDS = 10.0  # between two looks at what lies in the uploads folder
 LOOK_BYTES = 16 * 1024**2  # between two looks at the disk
+LEAST_RATE = 4096  # bytes a second of an upload that takes longer than `SILENT_SECONDS`
+ONE_OF = 4
 
 BUSY = "The app has too much to do at the moment. Wait a few seconds, then try again."
 TOO_LARGE = "That request is larger than this page sends. Reload the page, then try again."
@@ -46,10 +50,7 @@ FULL = (
     "All uploads together are more than this app takes ({gigabytes:.0f} GB). Wait until those before have been read, "
     "or use fewer photos."
 )
-NO_SPACE = (
-    "The app's disk is nearly full, so nothing of this was kept. Free some space there (less than {gigabytes:.0f} GB "
-    "would be left), then try again."
-)
+NO_SPACE = f"The app's disk is nearly full, so nothing of this was kept. {room.REMEDY}"
 _UPLOAD = re.compile(r"(/gradio_api)?/upload/?")
 
 
@@ -62,23 +63,32 @@ class RefusedError(Exception):
 
 
 class Room:
-    """As many requests at once as there are places, others in a line of a bounded length."""
+    """As many requests at once as there are places, others in a line of a bounded length.
+
+    Of another machine no more than an `ONE_OF`-th part is let in, so that none keeps all others out.
+    """
 
     def __init__(self, places: int, waiting: int = 0) -> None:
         self._most = places + waiting
-        self._inside = 0
+        self._inside: Counter[str] = Counter()
         self._places = asyncio.Semaphore(places)
 
     @contextlib.asynccontextmanager
-    async def entered(self) -> AsyncIterator[asyncio.Semaphore]:
-        """Stand in line; what is yielded is to be held while the request is worked on. Raises RefusedError."""
-        if self._inside >= self._most:
+    async def entered(self, client: str) -> AsyncIterator[asyncio.Semaphore]:
+        """Stand in line; what is yielded is to be held while the request is worked on. Raises RefusedError.
+
+        `client`: its address, "" for this machine, whose programs and tunnels have no bound of their own.
+        """
+        is_greedy = bool(client) and self._inside[client] >= max(1, self._most // ONE_OF)
+        if is_greedy or self._inside.total() >= self._most:
             raise RefusedError(503, BUSY)
-        self._inside += 1
+        self._inside[client] += 1
         try:
             yield self._places
         finally:
-            self._inside -= 1
+            self._inside[client] -= 1
+            if not self._inside[client]:
+                del self._inside[client]
 
 
 class Limits:
@@ -92,14 +102,14 @@ class Limits:
         self._app = app
         self._store = Store(uploads)
         self._reading, self._uploading = Room(MOST_OPEN), Room(MOST_UPLOADING)
-        self._working = Room(MOST_AT_WORK, MOST_WAITING)
+        self._arriving, self._working = Room(MOST_OPEN), Room(MOST_AT_WORK, MOST_WAITING)
         self._bodies = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with 408, 413, 503 or 507 and a sentence, as JSON that has `error`."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        is_whole = False
+        is_whole, client = False, _client(scope)
 
         async def read() -> Message:
             nonlocal is_whole
@@ -109,14 +119,13 @@ class Limits:
 
         try:
             if scope["method"] in ("GET", "HEAD", "OPTIONS"):
-                async with self._reading.entered():
+                async with self._reading.entered(client):
                     await self._app(scope, read, send)
             elif _UPLOAD.fullmatch(scope["path"]):
-                async with self._uploading.entered():
+                async with self._uploading.entered(client):
                     await self._upload(scope, read, send)
             else:
-                async with self._working.entered() as place:
-                    await self._work(scope, read, send, place)
+                await self._work(scope, read, send, client)
         except RefusedError as refused:
             if not is_whole and refused.status != 408:
                 await _drained(receive)
@@ -124,24 +133,28 @@ class Limits:
             answer = JSONResponse({"error": str(refused)}, refused.status, {**headers, "connection": "close"})
             await answer(scope, receive, send)
 
-    async def _work(self, scope: Scope, receive: Receive, send: Send, place: asyncio.Semaphore) -> None:
-        """Read the body while the request stands in line, so that a slow client holds up nobody."""
+    async def _work(self, scope: Scope, receive: Receive, send: Send, client: str) -> None:
+        """Read the body before the request stands in line, so that a slow client takes nobody's place there."""
         body = bytearray()
+        n_bytes = 0
         try:
             try:
-                async with asyncio.timeout(BODY_SECONDS):
+                async with self._arriving.entered(client), asyncio.timeout(BODY_SECONDS):
                     await self._read(body, Headers(scope=scope), receive)
             except TimeoutError:
                 raise RefusedError(408, SLOW) from None
-            parts: list[Message] = [{"type": "http.request", "body": bytes(body)}]
+            finally:
+                n_bytes = len(body)
+            async with self._working.entered(client) as place, place:
+                parts: list[Message] = [{"type": "http.request", "body": bytes(body)}]
+                body.clear()
 
-            async def read() -> Message:
-                return parts.pop() if parts else await receive()
+                async def read() -> Message:
+                    return parts.pop() if parts else await receive()
 
-            async with place:
                 await self._app(scope, read, send)
         finally:
-            self._bodies -= len(body)
+            self._bodies -= n_bytes
 
     async def _read(self, body: bytearray, headers: Headers, receive: Receive) -> None:
         if _length(headers) > MOST_BODY_BYTES:
@@ -165,14 +178,18 @@ class Limits:
         """
         await self._store.look(_length(Headers(scope=scope)))
         refused: RefusedError | None = None
+        began, n_bytes = time.monotonic(), 0
 
         async def read() -> Message:
-            nonlocal refused
+            nonlocal refused, n_bytes
             try:
                 async with asyncio.timeout(SILENT_SECONDS):
                     message = await receive()
                 if message["type"] == "http.disconnect":
                     raise MultiPartException("The client is gone.")
+                n_bytes += len(message.get("body", b""))
+                if (seconds := time.monotonic() - began) > SILENT_SECONDS and n_bytes < LEAST_RATE * seconds:
+                    raise TimeoutError
                 await self._store.count(len(message.get("body", b"")))
             except TimeoutError:
                 refused = RefusedError(408, SLOW)
@@ -202,7 +219,10 @@ class Store:
 
     async def look(self, expected: int) -> None:
         """Look whether `expected` more bytes may come, as far as they are told. Raises RefusedError."""
-        if time.monotonic() - self._looked > LOOK_SECONDS or self._lies + expected > MAX_UPLOADS_BYTES:
+        if expected > MAX_UPLOADS_BYTES:
+            self._judge(expected)
+        since = time.monotonic() - self._looked
+        if since > LOOK_SECONDS or (since > 1 and self._lies + expected > MAX_UPLOADS_BYTES):
             self._lies = await asyncio.to_thread(_size, self._folder)
             self._looked = time.monotonic()
         self._judge(expected)
@@ -220,8 +240,8 @@ class Store:
         self._since = 0
         if self._lies + expected > MAX_UPLOADS_BYTES:
             raise RefusedError(413, FULL.format(gigabytes=MAX_UPLOADS_BYTES / 1024**3))
-        if shutil.disk_usage(self._folder).free - expected < MIN_FREE_BYTES:
-            raise RefusedError(507, NO_SPACE.format(gigabytes=MIN_FREE_BYTES / 1024**3))
+        if room.is_scarce(self._folder, expected):
+            raise RefusedError(507, NO_SPACE)
 
 
 def bound(config: Config) -> None:
@@ -243,6 +263,15 @@ async def _drained(receive: Receive) -> None:
         async with asyncio.timeout(DRAIN_SECONDS):
             while (await receive()).get("more_body", False):
                 pass
+
+
+def _client(scope: Scope) -> str:
+    """The address of who asks, "" for this machine."""
+    host = str((scope.get("client") or ("",))[0])
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_loopback:
+            return ""
+    return host
 
 
 def _length(headers: Headers) -> int:
