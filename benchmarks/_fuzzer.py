@@ -48,7 +48,8 @@ def try_zip(seed: int, number: int, folder: Path) -> Tried:
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
     kept = {f"a/b/c/home/datasets/{path.name}/{name}" for path in (home / "datasets").glob("*")
             for name in ("photos.bin", "dataset.json") if not path.name.startswith(".")}  # fmt: skip
-    locks = {"a/b/c/home/datasets/.incoming-create.lock"}
+    own = ("datasets/.incoming-create.lock", "tlapp.log", "tlapp.log.lock")
+    locks = {f"a/b/c/home/{name}" for name in own}
     outside = [name for name in _written if not os.path.abspath(name).startswith(str(folder))]
     strange = found - kept - locks - {"a/b/c/photos.zip"}
     if strange or Path("/tmp/tlapp-fuzz").exists() or source.read_bytes() != data:

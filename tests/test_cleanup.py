@@ -44,11 +44,12 @@ def clean(home, *kinds, looked_at=()):
 
 
 def unfinished(home, data, ended=True):
-    """A run that was stopped before it learned anything."""
+    """A run that was stopped two days ago before it learned anything."""
     run, lock = runs.create(home, {"plan": quick(data).to_dict(), "dataset": data.id, "source": "x", "classes": []})
     if ended:
         run.append(RunStopped(0, 0))
     lock.release()
+    aged(run.path)
     return run
 
 
@@ -187,6 +188,14 @@ def test_runs_without_a_model_go_and_one_at_work_or_with_a_model_stays(own_run, 
     assert not stopped.path.exists()
 
 
+def test_a_run_that_a_person_may_be_about_to_resume_stays_for_a_day(data, home):
+    run = unfinished(home, data)
+    assert names(home, "unfinished") == [run.id]
+    run.save("last", b"fifty epochs")
+    assert names(home, "unfinished") == []
+    assert clean(home, "unfinished").deleted == ()
+
+
 def test_a_run_that_changed_since_stays_whole(data, home):
     run = unfinished(home, data)
     planned = cleanup.plan(home)
@@ -234,7 +243,7 @@ def test_weights_that_a_run_starts_from_stay(own_run, home):
 
 def test_leftovers_of_killed_programs_go_and_what_lives_stays(own_run, home):
     left = [home / "uploads/page-dead", home / "incoming/answers-dead", home / "datasets/.incoming-dead"]
-    left += [home / "exports/bundle-dead", home / "runs/0009-abcdef", home / "datasets/.deleted/half"]
+    left += [home / "exports/bundle-dead", home / "runs/0009-abcdef"]
     for folder in left:
         folder.mkdir(parents=True)
         (folder / "file").write_bytes(b"12")
@@ -270,14 +279,29 @@ def test_links_are_neither_listed_nor_followed(data, home, tmp_path):
     assert clean(home).deleted == ()
 
 
-def test_a_deletion_that_is_cut_off_is_a_leftover_and_no_dataset(data, home, monkeypatch):
+def test_a_deletion_that_is_cut_off_is_no_dataset_and_ends_with_the_next_start(data, home, monkeypatch):
     monkeypatch.setattr(cleanup, "_remove", lambda path: None)  # killed before this
     clean(home, "photos")
     assert not data.folder.exists()
     monkeypatch.undo()
     assert names(home, "photos") == []
-    assert len(clean(home, "leftovers").deleted) == 1
+    assert any((home / "datasets" / cleanup.DELETED).iterdir())
+    cleanup.finish(home)
     assert not (home / "datasets" / cleanup.DELETED).exists()
+
+
+def test_what_lies_in_a_workspace_that_is_a_folder_of_the_persons_stays(data, home):
+    own = [
+        home / "datasets" / "flowers" / "1.jpg",
+        home / "datasets" / ("ab" * 8) / "1.jpg",
+        home / "weights" / "my.pth",
+    ]
+    for path in own:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"mine")
+    aged(home)
+    clean(home)
+    assert all(path.is_file() for path in own)
 
 
 def test_an_unknown_kind_is_refused_and_nothing_goes(data, home):
@@ -300,7 +324,9 @@ def test_the_command_says_what_could_go_and_deletes_with_yes_alone(tlapp, data, 
     assert out.splitlines()[0].startswith(
         "photos: Photos that no run learned from, 1 item, 0.1 MB. The app's copies go"
     )
-    assert out.splitlines()[-1] == "Nothing is deleted yet: --yes deletes all of it."
+    assert out.splitlines()[-1] == "Nothing is deleted yet: name what may go, as in `tlapp clean photos`."
+    assert tlapp("clean", "photos")[1].splitlines()[-1] == "Nothing is deleted yet: --yes deletes it."
+    assert tlapp("clean", "--yes")[0] == 2
     assert json.loads(tlapp("clean", "--json")[1])["deleted"] == []
     assert data.folder.exists()
     assert "1 item deleted" in tlapp("clean", "--yes", "photos")[1]

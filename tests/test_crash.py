@@ -97,6 +97,16 @@ def test_a_sweep_takes_what_a_killed_process_was_writing_but_nothing_of_a_living
     assert os.listdir(place) == ["dataset.json"]
 
 
+def test_what_an_earlier_version_writes_for_its_run_stays(own_run, home):
+    """It locked the run, but no temporary file."""
+    (own_run.path / ".tmp-abcdefgh").write_bytes(b"half")
+    with own_run.lock():
+        runs.sweep(home)
+        assert (own_run.path / ".tmp-abcdefgh").exists()
+    runs.sweep(home)
+    assert not (own_run.path / ".tmp-abcdefgh").exists()
+
+
 def test_a_writer_that_a_sweep_does_not_kill_ends_whole(home):
     """Temporary files come and go while another thread sweeps all the time."""
     done = threading.Event()

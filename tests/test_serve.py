@@ -178,7 +178,8 @@ def test_what_gradio_offers_and_this_page_does_not_use_is_not_there(site, path):
 
 @pytest.mark.parametrize(
     ("path", "mode", "status"),
-    [("/", "navigate", 200), ("/", "no-cors", 403), ("/gradio_api/heartbeat/x", "no-cors", 403), ("/logout", "navigate", 403)],
+    [("/", "navigate", 200), ("/", "no-cors", 403), ("/gradio_api/heartbeat/x", "no-cors", 403),
+     ("/logout", "navigate", 403)],
 )  # fmt: skip
 def test_another_site_links_to_the_page_and_reads_nothing_else(site, path, mode, status):
     assert ask(site, path, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode=mode)[0] == status

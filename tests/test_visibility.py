@@ -183,7 +183,7 @@ def test_a_thread_that_cannot_even_write_its_end_is_told_of(tab, data, breaks, m
 
     monkeypatch.setattr(Run, "append", full)
     run = jobs.start(data, quick(data, epochs=4))
-    tab.waits_for(run, "broke off without a word")
+    tab.waits_for(run, "The disk is full")
     assert time.monotonic() - raised[0] < SECONDS
     monkeypatch.setattr(Run, "append", append)
     assert isinstance(watch(jobs.resume(run))[-1], RunFinished)

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -27,7 +28,8 @@ from tlapp.events import RunFinished
 from tlapp.runs import TRASH, Run
 
 SHIELD_SECONDS = 24 * 3600
-"""Photos and weights that were made or looked at within this time stay: a page or program may be about to use them."""
+"""Photos and weights that were made or looked at within this time stay: a page or program may be about to use them.
+So do runs without a model: a person may be about to resume them."""
 
 DELETED = ".deleted"
 STORES = (
@@ -35,6 +37,10 @@ STORES = (
     ("exports", "bundle-"), ("datasets", ".incoming-"),
 )  # fmt: skip
 """Where `workspace.own_folder` makes folders, and how their names begin."""
+
+_GOING = ("runs", f"runs/{TRASH}", "datasets", "weights", *sorted({store for store, _ in STORES} - {"datasets"}))
+_DATASET, _OF_DATASET = re.compile("[0-9a-f]{16}"), ("dataset.json", "photos.bin", "added.bin")
+_WEIGHTS = re.compile(r"[a-z0-9_]+-[0-9a-f]{12}\.\w+")
 
 Stamp = tuple[tuple[str, int, int], ...]
 
@@ -114,6 +120,16 @@ def apply(home: Path, planned: Iterable[Kind], kinds: Collection[str], looked_at
     return Done(_names(gone), sum(item.n_bytes for item in gone), _names(kept))
 
 
+def finish(home: Path) -> None:
+    """Remove what a clean-up that was killed had taken away. For the start of the page and of a run."""
+    halves = [path for store in _GOING for path in _entries(home / store / DELETED) if _is_own(home, home / store)]
+    if halves:
+        with _nothing_is_made(home):  # who cleans up at the moment may still put something back
+            halves = [path for path in halves if path.exists()]
+        for path in halves:
+            _remove(path)
+
+
 def _names(items: Iterable[Item]) -> tuple[str, ...]:
     return tuple(item.name for item in items)
 
@@ -149,7 +165,8 @@ def _removed(home: Path, _: Collection[str]) -> Iterator[Item]:
 def _unfinished(home: Path, _: Collection[str]) -> Iterator[Item]:
     for run in _runs(home):
         with contextlib.suppress(RunError, OSError):
-            if run.state() in ("stopped", "failed", "interrupted") and not run.has_model():
+            is_over = run.state() in ("stopped", "failed", "interrupted") and not run.has_model()
+            if is_over and not _is_recent(run.path):
                 yield _item(_named(run), run.path)
 
 
@@ -171,6 +188,8 @@ def _photos(home: Path, looked_at: Collection[str]) -> Iterator[Item]:
     load = functools.cache(datasets.load)
     there: dict[str, Dataset | None] = {}
     for folder in _folders(home / "datasets"):
+        if not _DATASET.fullmatch(folder.name) or not any((folder / name).exists() for name in _OF_DATASET):
+            continue  # the workspace may be a folder of the person's
         there[folder.name] = None
         with contextlib.suppress(DataError):
             there[folder.name] = load(folder)
@@ -213,7 +232,7 @@ def _weights(home: Path, _: Collection[str]) -> Iterator[Item]:
     plans = [header.get("plan") for header in _headers(home)]
     used = {Path(str(one.get("weights", ""))).name for one in plans if isinstance(one, dict)}
     for path in _entries(home / "weights"):
-        if path.is_file() and not path.name.startswith(".") and path.name not in used and not _is_recent(path):
+        if path.is_file() and _WEIGHTS.fullmatch(path.name) and path.name not in used and not _is_recent(path):
             yield _item(path.name, path)
 
 
@@ -227,9 +246,6 @@ def _leftovers(home: Path, _: Collection[str]) -> Iterator[Item]:
         for path in _entries(folder):
             if path.name.startswith(".tmp-") and path.is_file() and not _is_recent(path):
                 yield _item(path.relative_to(home).as_posix(), path)
-    for store in ("runs", f"runs/{TRASH}", "datasets", "weights", *{store for store, _ in STORES} - {"datasets"}):
-        for path in _entries(home / store / DELETED) if _is_own(home, home / store) else []:
-            yield _item(f"{store}, deleted in part", path)
 
 
 _FINDERS: dict[str, Callable[[Path, Collection[str]], Iterator[Item]]] = {
@@ -267,20 +283,22 @@ def _item(name: str, *paths: Path) -> Item:
 
 
 def _stamp(path: Path) -> Stamp:
-    """Another value whenever something in there has changed; locks, which are touched by looking, aside."""
-    files = _files(path)
-    return tuple(sorted((n, s.st_mtime_ns, s.st_size) for n, s in files if n.rpartition("/")[2] != "lock"))
+    """Another value whenever something in there has changed."""
+    return tuple(sorted((name, stat.st_mtime_ns, stat.st_size) for name, stat in _files(path)))
 
 
 def _files(path: Path) -> list[tuple[str, os.stat_result]]:
-    """What is in a folder, however deep, or the file itself: names below it, and facts; links are not followed."""
+    """What is in a folder, however deep, or the file itself: names below it, and facts; links are not followed.
+
+    Locks of runs are left out, as looking touches them.
+    """
     found = list[tuple[str, os.stat_result]]()
     with contextlib.suppress(OSError):  # it is being removed
         if path.is_symlink() or not path.is_dir():
             return [("", path.lstat())]
         for place, _, names in os.walk(path):
             inside = os.path.relpath(place, path)
-            found += [(f"{inside}/{name}", os.lstat(os.path.join(place, name))) for name in names]
+            found += [(f"{inside}/{name}", os.lstat(os.path.join(place, name))) for name in names if name != "lock"]
     return found
 
 
@@ -324,7 +342,7 @@ def _take_away(item: Item) -> list[Path] | None:
 
 
 def _away(path: Path) -> Path:
-    trash = path.parent if path.parent.name == DELETED else path.parent / DELETED
+    trash = path.parent / DELETED
     trash.mkdir(exist_ok=True)
     if trash.is_symlink():
         raise OSError("a link stands where deleted things go")

@@ -121,7 +121,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     _json_option(stop)
 
     clean = command("clean", run_commands.clean, "Say what in the workspace is not needed, and delete it.")
-    clean.add_argument("kinds", metavar="KIND", nargs="*", help=f"{', '.join(cleanup.WORDS)}; default all")
+    clean.add_argument("kinds", metavar="KIND", nargs="*", help=f"what may go: {', '.join(cleanup.WORDS)}")
     clean.add_argument("--yes", action="store_true", help="delete without asking")
     _json_option(clean)
 
@@ -136,7 +136,9 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
     serve = command("serve", commands.serve, "Open the web page.")
     serve.add_argument(
-        "--host", default="127.0.0.1", help="address to serve at; others than this machine's need --auth"
+        "--host",
+        default="127.0.0.1",
+        help="address to serve at; others than this machine's need --auth, and then no paths are taken",
     )
     serve.add_argument("--port", type=int, help="port to serve at (default 7860, or the next free one)")
     serve.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this name and password")

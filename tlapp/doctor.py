@@ -111,8 +111,8 @@ def examine(home: Path | None = None, deep: bool = False) -> Checkup:
             home = home or workspace.place()
         except UserError as error:
             needs.append(Need(str(error), "Set TLAPP_HOME to a folder that you may write to."))
-            home = Path()
-        exists, writable, free = _place(home, needs)
+        exists, writable, free = _place(home, needs) if home else (False, False, None)
+        home = home or Path(os.devnull)  # where nothing lies
         kept = list(holdings.all_runs(home, deep)) if exists else []
         read, used = list(holdings.all_datasets(home)) if exists else [], {dataset for _, dataset in kept}
         used |= holdings.used_in_trash(home) | {original for _, original in read}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import filelock
 
-from tlapp import catalog, footprint, history, journal, lineage, memory, room, runs, weightfile, workspace
+from tlapp import catalog, cleanup, footprint, history, journal, lineage, memory, room, runs, weightfile, workspace
 from tlapp import dataset as datasets
 from tlapp.dataset import Dataset
 from tlapp.errors import DataError, OutOfMemory, RunError, UserError, WeightsError, explain_oserror, printable
@@ -48,6 +48,7 @@ def start(dataset: Dataset, plan: Plan, home: Path | None = None) -> Run:
         catalog.check_weights(catalog.get(plan.backbone))
     learned = lineage.learned_from(plan, dataset)
     runs.sweep(home)
+    cleanup.finish(home)
     history.empty_trash(home)
     header = {
         "plan": plan.to_dict(),
@@ -95,11 +96,12 @@ def resume(run: Run, home: Path | None = None) -> Run:
     """
     _check_there(run)
     home = home or run.path.parent.parent
-    if run.path.parent == home / "runs":
+    is_of_here = run.path.parent == home / "runs"
+    if is_of_here:
         runs.sweep(home)
     lock = run.lock()
-    with workspace.lock(run.path.parent / "create.lock"):  # as in `start`: two at once are not both the last in line
-        _check_line(run.path.parent.parent)
+    with runs.making(home) if is_of_here else contextlib.nullcontext():  # two at once are not both the last in line
+        _check_line(home)
         try:
             lock.acquire(timeout=1)
         except filelock.Timeout:
@@ -190,6 +192,11 @@ def close() -> None:
         thread.join()
 
 
+def unsaid(run: Run) -> str:
+    """What ended a run of this process whose record could not be written, such as on a full disk; else ""."""
+    return _unsaid.get(run, "")
+
+
 def device_words() -> str:
     """What a run with device "auto" would train on: "CPU, 2 threads". Imports torch."""
     import torch
@@ -201,6 +208,7 @@ def device_words() -> str:
 
 
 _own: dict[Run, threading.Thread] = {}
+_unsaid: dict[Run, str] = {}
 
 
 def _launch(home: Path, run: Run, lock: filelock.BaseFileLock) -> None:
@@ -208,6 +216,7 @@ def _launch(home: Path, run: Run, lock: filelock.BaseFileLock) -> None:
     for ended in [other for other, its in list(_own.items()) if not its.is_alive()]:
         _own.pop(ended, None)
     _own[run] = thread
+    _unsaid.pop(run, None)
     thread.start()
 
 
@@ -225,9 +234,12 @@ def _work(home: Path, run: Run, lock: filelock.BaseFileLock) -> None:
     except BaseException as error:  # SystemExit too: whoever looks at the run must be told
         is_known = isinstance(error, UserError | OSError | MemoryError)
         details = "" if is_known else journal.fault(error, home, run=run.id)
-        with contextlib.suppress(OSError):
+        said = _sentence(error, run, details)
+        try:
             last = _last_epoch(run)
-            run.append(RunFailed(_sentence(error, run, details), last.best_epoch if last and run.has_model() else 0))
+            run.append(RunFailed(said, last.best_epoch if last and run.has_model() else 0))
+        except (OSError, RunError):  # the record cannot be written, or is damaged
+            _unsaid[run] = said
     finally:
         lock.release()
     memory.give_back()
@@ -238,7 +250,9 @@ def _sentence(error: BaseException, run: Run, details: str) -> str:
     if isinstance(error, UserError):
         return str(error)
     if memory.is_short(error):
-        return str(OutOfMemory(memory.advice(error, run.plan, _stage(run))))
+        with contextlib.suppress(RunError):  # of a damaged record
+            return str(OutOfMemory(memory.advice(error, run.plan, _stage(run))))
+        return memory.SHORT
     if memory.is_gpu_lost(error):
         return memory.GPU_LOST
     if isinstance(error, OSError):

@@ -21,6 +21,7 @@ from collections.abc import Callable, Hashable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tlapp import __version__, workspace
 from tlapp.errors import printable
@@ -104,8 +105,8 @@ def fault(error: BaseException, home: Path | None = None, **facts: Any) -> str:
     try:
         if home is None:
             workspace.home()
-        text = "".join(traceback.format_exception(error))
-        if often("fault", text, home, error=type(error).__name__, traceback=_middle_cut(text), **facts):
+        text = _concealed("".join(traceback.format_exception(error)))  # before it is cut, or half a secret would stay
+        if often("fault", hash(text), home, error=type(error).__name__, traceback=_middle_cut(text), **facts):
             return f"Details are in {path(home)}; `tlapp doctor` says what to send."
     except Exception:
         pass
@@ -122,7 +123,7 @@ def told(home: Path, run: str, event: Event) -> None:
 def conceal(secret: str) -> None:
     """Never write this text."""
     if secret:
-        _secrets.add(secret)
+        _secrets.update((secret, repr(secret)[1:-1], quote(secret, safe="")))
 
 
 def command(name: str, work: Callable[[], int]) -> int:
@@ -167,13 +168,16 @@ def _harmless(name: str, value: Any) -> Any:
         return value
     if isinstance(value, float):
         return round(value, 3) if abs(value) < 1e12 else None  # not a number is none of JSON either
-    text = str(value)
-    for secret in [*_secrets, *_passwords()]:
-        text = text.replace(secret, "…")
-    text = _HEADERS.sub(r"\1\2 …", _USERINFO.sub("…@", text))
+    text = _concealed(str(value))
     if name == "traceback":
         return "\n".join(map(printable, text.split("\n")))[:MOST_TRACEBACK]
     return printable(text[:MOST_TEXT])[:MOST_TEXT]
+
+
+def _concealed(text: str) -> str:
+    for secret in [*_secrets, *_passwords()]:
+        text = text.replace(secret, "…")
+    return _HEADERS.sub(r"\1\2 …", _USERINFO.sub("…@", text))
 
 
 def _passwords() -> Iterator[str]:
@@ -256,6 +260,7 @@ class _Bridge(logging.Handler):
 
 _bridge = _Bridge(logging.WARNING)
 _listeners = 0
+_hooks: tuple[Any, Any] = threading.excepthook, sys.unraisablehook
 
 
 @contextlib.contextmanager
@@ -264,13 +269,13 @@ def listening(warnings_too: bool = False) -> Iterator[None]:
 
     `warnings_too`: those of Python's `warnings` as well.
     """
-    global _listeners
+    global _listeners, _hooks
     with _turn:
         _listeners += 1
         if _listeners == 1:
             logging.getLogger().addHandler(_bridge)
-            threading.excepthook = _on_thread
-            sys.unraisablehook = _in_passing
+            _hooks = threading.excepthook, sys.unraisablehook
+            threading.excepthook, sys.unraisablehook = _on_thread, _in_passing
     if warnings_too:
         logging.captureWarnings(True)
     try:
@@ -282,7 +287,7 @@ def listening(warnings_too: bool = False) -> Iterator[None]:
             _listeners -= 1
             if _listeners == 0:
                 logging.getLogger().removeHandler(_bridge)
-                threading.excepthook, sys.unraisablehook = threading.__excepthook__, sys.__unraisablehook__
+                threading.excepthook, sys.unraisablehook = _hooks
 
 
 def _on_thread(failed: threading.ExceptHookArgs) -> None:

@@ -20,6 +20,7 @@ GPU_LOST = (
 )
 _M_ARENA_MAX = -8  # of malloc.h
 _OF_MEMORY = ("out of memory", "not enough memory", "allocate memory", "failed to allocate", "bad_alloc")
+_UNFIT = ("no kernel image", "invalid device ordinal", "no cuda-capable device", "driver version is insufficient")
 _OF_GPU = ("cuda error", "cudnn error", "cublas error", "device-side assert", "illegal memory access")
 
 
@@ -30,9 +31,10 @@ def is_short(error: BaseException) -> bool:
 
 
 def is_gpu_lost(error: BaseException) -> bool:
-    """Whether CUDA reported what no later call of this process recovers from."""
+    """Whether CUDA reported what no later call of this process recovers from, but another process may."""
     words = str(error).lower()
-    return isinstance(error, RuntimeError) and not is_short(error) and any(w in words for w in _OF_GPU)
+    is_other = is_short(error) or any(w in words for w in _UNFIT)
+    return isinstance(error, RuntimeError) and not is_other and any(w in words for w in _OF_GPU)
 
 
 def advice(error: BaseException, plan: Plan, stage: str) -> str:
@@ -65,15 +67,17 @@ def _changes(plan: Plan, stage: str) -> list[str]:
 
 
 def give_back() -> None:
-    """Return to the system what nothing uses: a GPU's cached blocks, the heap's free pages.
-
-    glibc keeps what a thread has freed, and every run and request has a thread of its own.
-    """
+    """Return to the system what nothing uses: a GPU's cached blocks, the heap's free pages. For the end of a run."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         gc.collect()  # an error's frames may hold tensors in a circle
         with contextlib.suppress(RuntimeError):  # a GPU that is lost
             torch.cuda.empty_cache()
+    trim()
+
+
+def trim() -> None:
+    """Return the heap's free pages: glibc keeps what a thread has freed, and every request has a thread of its own."""
     _glibc("malloc_trim", 0)
 
 

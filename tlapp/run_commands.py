@@ -17,7 +17,7 @@ from typing import Any
 from tlapp import board, cleanup, compare, evaluate, history, room, runs, terminal, workspace
 from tlapp.cleanup import Done, Kind
 from tlapp.compare import Comparison, Pair
-from tlapp.errors import RunError, printable
+from tlapp.errors import RunError, UsageError, printable
 from tlapp.runs import Run
 
 
@@ -188,15 +188,19 @@ def _line(pair: Pair) -> str:
 
 
 def clean(options: argparse.Namespace) -> int:
-    """Say what of the workspace could go, and delete it where the person says so."""
+    """Say what of the workspace could go, and delete what is named where the person says so."""
     home = workspace.home()
     cleanup.check(options.kinds)
+    if options.yes and not options.kinds:
+        raise UsageError(f"Name what may go: tlapp clean KIND … --yes. There are {', '.join(cleanup.WORDS)}.")
     kinds = [kind for kind in cleanup.plan(home) if kind.name in (options.kinds or cleanup.WORDS)]
+    found = [kind for kind in kinds if kind.items]
     n, n_bytes = sum(len(kind.items) for kind in kinds), sum(kind.n_bytes for kind in kinds)
     if not options.json:
         for line in _what_lies(kinds):
             print(printable(line))
-    is_asked = not options.yes and not options.json and n and sys.stdin.isatty() and sys.stderr.isatty()
+    at_terminal = sys.stdin.isatty() and sys.stderr.isatty() and not options.json
+    is_asked = bool(n and options.kinds and at_terminal and not options.yes)
     if is_asked:
         sys.stderr.write(f"Delete {_counted(n, 'item')}, {room.in_words(n_bytes)}, for good? [y/N] ")
         sys.stderr.flush()
@@ -209,7 +213,8 @@ def clean(options: argparse.Namespace) -> int:
         for name in done.kept:
             print(f"Kept, as it is needed or has changed since: {printable(name)}")
     elif n:
-        print("Nothing was deleted." if is_asked else "Nothing is deleted yet: --yes deletes all of it.")
+        yet = "--yes deletes it" if options.kinds else f"name what may go, as in `tlapp clean {found[0].name}`"
+        print("Nothing was deleted." if is_asked else f"Nothing is deleted yet: {yet}.")
     return 0
 
 

@@ -67,16 +67,7 @@ def write_atomic(path: Path, content: bytes | Callable[[Path], None]) -> None:
     `content` is the bytes, or a function that writes them to the path it is given. Whatever fails, a file that
     stood at `path` before is untouched. Raises OSError, with `path` as its file.
     """
-    try:
-        _replace(path, content)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def _replace(path: Path, content: bytes | Callable[[Path], None]) -> None:
-    handle, temporary = _temporary(path.parent)
+    handle, temporary = _temporary(path)
     try:
         try:
             if callable(content):
@@ -89,8 +80,10 @@ def _replace(path: Path, content: bytes | Callable[[Path], None]) -> None:
             if not fcntl:
                 os.close(handle)  # an open file cannot be renamed there
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, error.strerror, str(path)) from error  # the person knows no temporary file
         raise
     finally:
         if fcntl:
@@ -98,13 +91,16 @@ def _replace(path: Path, content: bytes | Callable[[Path], None]) -> None:
     sync_folder(path.parent)
 
 
-def _temporary(folder: Path) -> tuple[int, Path]:
+def _temporary(path: Path) -> tuple[int, Path]:
     """A new file beside the one to be replaced, and its descriptor, open while it is being written.
 
     Its lock, which goes with the descriptor, tells a living writer's file from what a killed one left.
     """
     while True:
-        handle, name = tempfile.mkstemp(prefix=".tmp-", dir=folder)
+        try:
+            handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         if not fcntl or _claim(handle, wait=True):
             return handle, Path(name)
         os.close(handle)
@@ -283,7 +279,9 @@ def _sweep_below(folder: Path) -> None:
         for name in [name for name in folders if name.startswith(GONE)]:
             shutil.rmtree(path / name, ignore_errors=True)
         folders[:] = [name for name in folders if not name.startswith(GONE) and f"{name}.lock" not in names]
-        _sweep_files(path, names)
+        left = [name for name in names if _TEMPORARY.fullmatch(name)]
+        if left and not is_locked(path / "lock"):  # an earlier version locks its run, but no temporary file
+            _sweep_files(path, left)
 
 
 def _sweep_files(folder: Path, names: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tlapp import decisions, jobs, runs, workspace
+from tlapp.cleanup import finish
 from tlapp.history import empty_trash
 from tlapp.ui import serve
 
@@ -42,6 +43,7 @@ def launch(
 
     home = workspace.home()
     runs.sweep(home)
+    finish(home)
     empty_trash(home)
     decisions.sweep(home, runs.datasets_of(home))
     return serve.launch(build, host, port, auth, browser, look=look, on_close=jobs.close, **more)

@@ -45,7 +45,7 @@ class Shared:
 
     def __call__(self, *given: Any) -> Any:
         """The handler's answer, half a timer's time old at most."""
-        key = (workspace.home(), *given)
+        key = (workspace.home(), *map(repr, given))
         with self._one:
             now = time.monotonic()
             self._said = {asked: said for asked, said in self._said.items() if now - said[0] < SECONDS / 2}
@@ -211,11 +211,11 @@ def _status(record: Record) -> str:
     if isinstance(end, RunStopped):
         return pieces.notice("info", f"Stopped after {pieces.count(end.epochs, 'epoch')}. Resume goes on.")
     epoch = record.epochs[-1].epoch if record.epochs else 0
-    return pieces.notice(
-        "warn",
-        "This run broke off without a word: the app was closed or killed in its middle, or the disk was full. "
-        f"Resume goes on after epoch {epoch}.",
-    )
+    after = f"Resume goes on after epoch {epoch}."
+    if said := jobs.unsaid(record.run):
+        return pieces.notice("error", f"{said} {after}")
+    words = "This run broke off without a word: the app was closed or killed in its middle, or the disk was full."
+    return pieces.notice("warn", f"{words} {after}")
 
 
 def _how(record: Record, end: RunFinished) -> str:

@@ -298,7 +298,7 @@ def _tidying(uploads: Path) -> Callable[[Any], contextlib.AbstractAsyncContextMa
     async def lifespan(_app: Any) -> AsyncIterator[None]:
         tasks = [
             asyncio.create_task(every(LOOSE_SECONDS / 4, _sweep_loose, uploads)),
-            asyncio.create_task(every(GIVE_BACK_SECONDS, memory.give_back)),
+            asyncio.create_task(every(GIVE_BACK_SECONDS, memory.trim)),
         ]
         try:
             yield
