@@ -168,8 +168,9 @@ def test_fetched_weights_replace_damaged_ones_and_are_not_fetched_again(server, 
 def test_what_a_killed_fetch_left_is_removed_by_the_next_but_not_what_one_at_work_holds(server, publish, weights):
     entry = publish(weights)
     folder = catalog.weights_folder()
-    (folder / ".tlapp-killed").mkdir(parents=True)
-    (folder / ".tlapp-killed" / "half.partial").write_bytes(b"half")
+    (folder / ".tlapp-0000dead").mkdir(parents=True)
+    (folder / ".tlapp-0000dead.lock").touch()
+    (folder / ".tlapp-0000dead" / "half.partial").write_bytes(b"half")
     with workspace.own_folder(folder, ".tlapp-") as at_work:
         fetching.fetch(entry)
         assert at_work.is_dir()

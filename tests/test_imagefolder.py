@@ -357,7 +357,8 @@ def test_what_hinders_is_said_before_photos_are_read(folder, tmp_path, capsys, m
 
 
 def test_a_whole_folder_of_a_killed_process_is_swept_by_the_next(tmp_path):
-    (tmp_path / ".clean-killed").mkdir()
+    (tmp_path / ".clean-0000dead").mkdir()
+    (tmp_path / ".clean-0000dead.lock").touch()
     with workspace.whole_folder(tmp_path / "clean") as folder:
         (folder / "x").write_text("")
     assert [p.name for p in tmp_path.iterdir()] == ["clean"]

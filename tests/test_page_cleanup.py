@@ -123,7 +123,7 @@ def test_several_people_are_told_that_they_share_a_workspace_and_one_alone_is_no
 
 def test_whoever_must_sign_in_is_told_so_on_the_page(home, monkeypatch):
     asked = []
-    monkeypatch.setattr(app, "build_app", lambda is_shared: asked.append(is_shared))
+    monkeypatch.setattr(app, "build_app", lambda takes_paths, is_shared: asked.append(is_shared))
     monkeypatch.setattr(ui.serve, "launch", lambda build, *_, **__: build())
     ui.launch(auth="me:long-enough-password")
     ui.launch()

@@ -232,7 +232,7 @@ def _work(home: Path, run: Run, lock: filelock.BaseFileLock) -> None:
                 last = _last_epoch(run)
                 run.append(RunStopped(last.best_epoch, last.epoch) if last else RunStopped(0, 0))
     except BaseException as error:  # SystemExit too: whoever looks at the run must be told
-        is_known = isinstance(error, UserError | OSError | MemoryError)
+        is_known = isinstance(error, UserError | OSError) or memory.is_short(error)
         details = "" if is_known else journal.fault(error, home, run=run.id)
         said = _sentence(error, run, details)
         try:

@@ -28,6 +28,9 @@ from benchmarks import _common
 from benchmarks._common import ROOT, Row, Rows
 from benchmarks.reliability import PAGE
 from benchmarks.reliability._server import Client, Page, Refused, Server, growth, photos, serving, wait_for_run
+from tlapp import runs
+from tlapp.history import DAY, LOOKED
+from tlapp.runs import TRASH
 
 MOST_GROWTH = 0.10
 """Of memory, along a robust line from the end of the warm-up on."""
@@ -68,9 +71,9 @@ def soak(data: Path, minutes: float, seed: int) -> Row:
 
 
 def settled(server: Server) -> Row:
-    """The server's process once the threads of the last requests have had the time to end."""
+    """The server's process once the threads of the last requests have had the time to end, and runs in the trash."""
     time.sleep(2)
-    return server.look()
+    return {**server.look(), "trash": len(runs.all_runs(server.home, TRASH))}
 
 
 class Person:
@@ -214,9 +217,12 @@ class Person:
         gone = self.runs.pop(self.draw.randrange(len(self.runs) - 1))
         self.page.ask("click", "delete-run", chosen=gone)
         if self.draw.random() < 0.3:
-            trash = self.server.home / "runs" / ".trash"
+            trash = self.server.home / "runs" / TRASH
             for run in trash.iterdir():
                 os.utime(run, (0, 0))
+            looked = time.time() - 2 * DAY  # of two looks at the clock, this is the first
+            (trash / LOOKED).touch()
+            os.utime(trash / LOOKED, (looked, looked))
 
     def break_off(self) -> None:
         """An upload that ends in its middle."""
@@ -257,7 +263,8 @@ def render(row: Row, page: Path) -> None:
         f"`python -m benchmarks reliability soak --minutes {row['minutes']:g}`, seed {row['seed']}, on "
         f"{_common.words(row['machine'])}: one server, {sum(row['done'].values()):,} things done one after another "
         f"({done}); {sum(row['refused'].values())} refused in a sentence ({refused}), {len(row['faults'])} faults. "
-        f"What was sent is kept for a day: {row['seen'][-1]['uploads']} files at the end. Memory may grow by less than "
+        f"What was sent is kept for a day: {row['seen'][-1]['uploads']} files at the end; of the runs that were deleted "
+        f"{row['seen'][-1]['trash']} were still in the trash. Memory may grow by less than "
         f"{MOST_GROWTH:.0%} from minute {row['warm_up']:g} on; others may climb by no more than: {bounds}. "
         f"{_common.judged(met)}\n\n"
     )
