@@ -263,8 +263,8 @@ def render(row: Row, page: Path) -> None:
         f"`python -m benchmarks reliability soak --minutes {row['minutes']:g}`, seed {row['seed']}, on "
         f"{_common.words(row['machine'])}: one server, {sum(row['done'].values()):,} things done one after another "
         f"({done}); {sum(row['refused'].values())} refused in a sentence ({refused}), {len(row['faults'])} faults. "
-        f"What was sent is kept for a day: {row['seen'][-1]['uploads']} files at the end; of the runs that were deleted "
-        f"{row['seen'][-1]['trash']} were still in the trash. Memory may grow by less than "
+        f"What was sent is kept for a day: {row['seen'][-1]['uploads']} files at the end; of the runs that were "
+        f"deleted {row['seen'][-1]['trash']} were still in the trash. Memory may grow by less than "
         f"{MOST_GROWTH:.0%} from minute {row['warm_up']:g} on; others may climb by no more than: {bounds}. "
         f"{_common.judged(met)}\n\n"
     )
