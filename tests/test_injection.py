@@ -99,6 +99,7 @@ def hostile(tmp_path_factory):
         watch(run)
         history.describe(run, " ".join(PAYLOADS[:2])[:80], "\n".join(PAYLOADS)[: history.MOST_NOTE])
         shutil.copytree(run.path, run.path.with_name("0002-aaaaaa"))
+        shutil.copytree(run.path, run.path.with_name(runs.TRASH) / "0003-bbbbbb")
         bundle = export.export(run, root / "bundle", web=True).path
         return root, source, data, run, bundle
 
@@ -179,6 +180,9 @@ def test_no_name_runs_on_any_panel_of_the_page(own, served, bare, tmp_path):
     bare.locator("#compare-with input").click()
     bare.get_by_role("option").first.click()
     bare.locator("#compared table, #compared .tl-notice").first.wait_for()
+    bare.locator("#disk > button").click()
+    bare.locator("#disk-items summary").first.click()
+    assert "<script>pwned('script')</script>" in bare.locator("#disk-items").inner_text()
     bare.locator("#pick-run input").click()
     bare.get_by_role("option").first.wait_for()
     bare.keyboard.press("Escape")
@@ -288,7 +292,7 @@ def test_the_log_has_one_harmless_line_for_each_fault_that_names_one(own, home):
 
 def test_a_terminal_is_sent_no_control_characters(own, capsys):
     source, _, run, _ = own
-    for words in (["runs"], ["runs", "--json"], ["runs", "show", run.id], ["predict", run.id, str(source)],
+    for words in (["runs"], ["runs", "--json"], ["clean"], ["runs", "show", run.id], ["predict", run.id, str(source)],
                   ["evaluate", run.id], ["predict", run.id, PAYLOADS[28]], ["runs", "name", run.id, *PAYLOADS[28:29]],
                   ["train", PAYLOADS[28]], [PAYLOADS[28]]):  # fmt: skip
         with contextlib.suppress(SystemExit):
