@@ -1,9 +1,10 @@
 """What the app did and what went wrong: one line of JSON each in `tlapp.log` of the workspace.
 
 It is made to be sent to others: it holds ids, counts, durations and faults with their tracebacks; no photos, passwords
-or headers (but the host that a refused request asked for), and of names only what a fault itself says. Page and command line write to one file, which is set aside at
-1 MB; three older ones stay. A line that cannot be written is lost in silence: nothing fails for want of a log, and no
-workspace is made for it, but that of a fault. `TLAPP_LOG=off` leaves it out.
+or headers (but the host that a refused request asked for), and of names only what a fault itself says. Page and command
+line write to one file, which is set aside at 1 MB; three older ones stay. A line that cannot be written is lost in
+silence: nothing fails for want of a log, and no workspace is made for it, but that of a fault. `TLAPP_LOG=off` leaves
+it out.
 """
 
 from __future__ import annotations
