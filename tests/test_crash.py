@@ -47,11 +47,11 @@ def data(tmp_path, small_pictures):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the trial forks")
 def test_a_run_killed_in_its_saves_loses_an_epoch_at_most_and_leaves_nothing(tmp_path):
     out = tmp_path / "rows.jsonl"
-    command = [sys.executable, "-m", "benchmarks", "reliability", "kill", "--kills", "6", "--seed", "1"]
+    command = [sys.executable, "-m", "benchmarks", "reliability", "kill", "--kills", "4", "--seed", "1"]
     command += ["--solvers", "head", "--out", str(out), "--page", str(tmp_path / "page.md")]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert sum(row["kills"] for row in rows) >= 6
+    assert sum(row["kills"] for row in rows) >= 4
     assert sum(row["inside"] for row in rows) >= 3
     for row in rows:
         assert (row["unreadable"], row["different"], row["leftovers"], row["faults"]) == (0, 0, 0, []), row

@@ -56,15 +56,6 @@ def test_where_all_is_well_it_says_so_and_ends_with_zero(tlapp, well, home):
     assert out.count("\n") == 1
 
 
-def test_it_tries_the_real_torch(own_run):
-    found = examine()
-    assert found.needs == ()
-    assert found.machine.loads
-    assert found.machine.threads >= 1
-    assert all(found.machine.packages.values())
-    assert found.weights[catalog.INCLUDED] == "whole"
-
-
 def test_what_needs_the_person_is_numbered_with_what_to_do_and_ends_with_one(tlapp, well):
     (well.path / "report.json").write_text("{")
     code, out, err = tlapp("doctor")

@@ -220,6 +220,8 @@ def commands(root, trained):
     journal.fault(ZeroDivisionError())
     with live.lock(), contextlib.redirect_stdout(io.StringIO()) as out:
         assert cli.main(["doctor", "--json"]) == 1  # for the damaged run and the fault
+    machine = json.loads(out.getvalue())["machine"]
+    assert (machine["loads"], machine["threads"] >= 1) == (True, True)  # it tried the real torch
     shell.keep("doctor", out.getvalue())
     shell("clean", "unfinished", "--yes")
     files = {"report.json": [r.report() for r in runs.all_runs(home) if r.has_model()]}

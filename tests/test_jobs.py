@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -487,30 +486,6 @@ def child(path, **settings):
 def last_epoch(run):
     done = epochs(run.events()[0])
     return done[-1].epoch if done else 0
-
-
-def test_a_run_killed_twice_ends_with_the_result_of_an_unbroken_one(data):
-    settings = {"frozen": ",".join(BUT_TOP), "epochs": 40, "batch_size": 4, "dropout": 0.5, "patience": 0}
-    with child(data.source, **settings) as (process, run):
-        until(lambda: last_epoch(run) >= 3)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert run.state() == "interrupted"
-        first = last_epoch(run)
-    with child(run.path) as (process, _):
-        until(lambda: last_epoch(run) >= first + 5)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert run.state() == "interrupted"
-        second = last_epoch(run)
-    assert second < 40
-    events = watch(jobs.resume(run))
-    assert isinstance(events[-1], RunFinished)
-    resumed = [event.epoch for event in events if isinstance(event, Resumed)]
-    assert [resumed[0] - first, resumed[1] - second] in ([0, 0], [0, 1], [1, 0], [1, 1])
-    unbroken = jobs.start(data, quick(data).with_settings({k: str(v) for k, v in settings.items()}))
-    watch(unbroken)
-    assert outcome(run) == outcome(unbroken)
 
 
 def test_two_processes_share_the_workspace(data):
