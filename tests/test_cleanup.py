@@ -331,7 +331,7 @@ def test_the_command_says_what_could_go_and_deletes_with_yes_alone(tlapp, data, 
     assert data.folder.exists()
     assert "1 item deleted" in tlapp("clean", "--yes", "photos")[1]
     assert not data.folder.exists()
-    assert tlapp("clean")[1].startswith("There is nothing to delete")
+    assert tlapp("clean")[1].startswith("Nothing can go")
 
 
 def test_the_command_asks_at_a_terminal_and_takes_only_yes(tlapp, data, home, monkeypatch):

@@ -345,7 +345,7 @@ def test_whichever_write_fails_what_was_there_stays_and_the_person_gets_a_senten
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks Linux which file is open")
-@pytest.mark.parametrize("save", [2, 5, -2, 0], ids=["first state", "later state", "model", "report"])
+@pytest.mark.parametrize("save", [3, 6, -2, 0], ids=["first state", "later state", "model", "report"])
 def test_a_run_whose_disk_is_full_fails_in_one_sentence_that_the_page_shows_and_goes_on_from_there(
     data, home, monkeypatch, save
 ):

@@ -97,6 +97,7 @@ def test_a_run_tells_its_events_in_order_and_leaves_a_model(trained):
     assert sorted(os.listdir(trained.run.path)) == [
         "events.jsonl",
         next(path.name for path in trained.run.path.glob("learned-*.safetensors")),
+        "line",
         "lock",
         model_file(trained.run).name,
         "plan.json",

@@ -319,7 +319,7 @@ def test_the_sweep_removes_leftovers_but_nothing_of_live_runs(make_run, make_liv
     assert not dead.exists()
     assert starting.path.exists()
     assert (foreign / ".tmp-mine").exists()
-    assert not list(home.rglob(".tmp-abc*"))
+    assert list(home.rglob(".tmp-abc*")) == [live.path / ".tmp-abc_0123"]  # an earlier version may be writing it
     assert live.read("last") == b"state"
     assert not list(done.path.glob("*.state"))
     assert done.model() == b"weights"
@@ -373,6 +373,15 @@ def test_events_of_a_later_version_are_passed_over(make_run):
     with open(run.path / "events.jsonl", "ab") as file:
         file.write(b'{"event": "Sang", "song": 1}\n{"event": "Queued", "place": 2, "mood": "good"}\n')
     assert run.events()[0] == [Queued(1), Queued(2)]
+
+
+def test_a_run_that_comes_anew_stands_behind_those_that_wait(make_run, make_live_run, home):
+    first = make_run()
+    second = make_live_run()
+    assert runs.live_before(home, first) == []
+    runs.join_line(first)
+    assert runs.live_before(home, first) == [second]
+    assert runs.live_before(home, second) == []
 
 
 def test_the_state_is_that_of_the_last_end(make_run, make_live_run):

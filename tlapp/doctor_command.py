@@ -22,7 +22,7 @@ def examine(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(found.to_dict()))
     else:
-        for line in (*_machine(found.machine), *_workspace(found), *_verdict(found)):
+        for line in (*_machine(found.machine), *_workspace(found), *_verdict(found, options.deep)):
             print(printable(line))
     return 1 if found.needs else 0
 
@@ -71,10 +71,10 @@ def _listed(title: str, names: tuple[str, ...]) -> Iterator[str]:
         yield f"{title}: {', '.join(names[:MOST_SHOWN])}{more}"
 
 
-def _verdict(found: Checkup) -> Iterator[str]:
+def _verdict(found: Checkup, deep: bool) -> Iterator[str]:
     yield ""
     if not found.needs:
-        yield "All is well."
+        yield "All is well." if deep else "All is well, as far as can be seen; --deep also hashes the models."
     else:
         n = len(found.needs)
         yield "1 thing needs you:" if n == 1 else f"{n} things need you:"

@@ -108,6 +108,9 @@ def resume(run: Run, home: Path | None = None) -> Run:
             raise RunError(f"Run {run.id} is at work already. Follow it, or stop it first.") from None
     try:
         _check_there(run)
+        if is_of_here:
+            with runs.making(home):
+                runs.join_line(run)
         run.mend()
         if any(isinstance(event, RunFinished) for event in run.events()[0]):
             raise RunError(f"Run {run.id} is finished; there is nothing to resume. Start a new run instead.")
@@ -292,10 +295,11 @@ def _turn(home: Path, run: Run) -> Iterator[bool]:
                 finally:
                     training.release()
                 return
-        place = max(1, len(earlier))  # who has the lock may be a later run, or one that was resumed
+        place = max(1, len(earlier))  # the lock may be held by `alone`
         if place != told:
             run.append(Queued(place))
             told = place
         time.sleep(QUEUE_SECONDS)
-        earlier = [other for other in earlier if other.is_live()]
+        mine = run.line()
+        earlier = [other for other in earlier if other.line() <= mine and other.is_live()]  # not if resumed meanwhile
     yield False

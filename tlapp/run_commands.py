@@ -220,7 +220,7 @@ def clean(options: argparse.Namespace) -> int:
 
 def _what_lies(kinds: Sequence[Kind]) -> Iterator[str]:
     if not any(kind.items for kind in kinds):
-        yield "There is nothing to delete: all that lies in the workspace is needed."
+        yield "Nothing can go: all that lies in the workspace is needed, or was looked at within a day."
     for kind in kinds:
         if kind.items:
             size = room.in_words(kind.n_bytes)

@@ -12,6 +12,7 @@
         keep.json                   the part of known photos that the person wants answered, once they have said so
         report.json                 scores and every test photo's prediction, with the SHA-256 of both
         lock                        held by the living process that works on the run
+        line                        when it came to wait, counted over all runs; a resumed one comes anew
         stop                        there while somebody asks the run to stop
         about.json                  the name and the note that the person gave it, which `history` reads and writes
     runs/.trash/0006-p2m8qd/        a run that was removed, as it was
@@ -23,7 +24,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import json
 import os
 import re
@@ -93,6 +93,13 @@ class Run:
     def is_live(self) -> bool:
         """Whether a process works on it, waiting or training."""
         return workspace.is_locked(self.path / "lock")
+
+    def line(self) -> int:
+        """When it came to wait, counted over all runs; 0 of a run of an earlier version."""
+        try:
+            return int((self.path / "line").read_bytes())
+        except (OSError, ValueError):
+            return 0
 
     def append(self, event: Event, is_news: bool = True) -> None:
         """Add an event at the end of the record, whole or not at all; durable when it is the end. Raises OSError.
@@ -336,6 +343,7 @@ def create(
         try:
             lock.acquire()
             fill(run)
+            join_line(run)
             text = json.dumps({"schema": schema.RUN, **header}, indent=1)
             workspace.sync_folder(folder)
             workspace.write_atomic(run.path / "plan.json", text.encode("ascii"))
@@ -365,9 +373,16 @@ def datasets_of(home: Path) -> set[str]:
 
 
 def live_before(home: Path, run: Run) -> list[Run]:
-    """The runs that wait or train and were there before this one."""
-    earlier = itertools.takewhile(lambda other: other.id != run.id, all_runs(home))
-    return [other for other in earlier if other.is_live()]
+    """The runs that wait or train and came before this one, first come first."""
+    mine = run.line(), run.id
+    before = [other for other in all_runs(home) if (other.line(), other.id) < mine and other.is_live()]
+    return sorted(before, key=lambda other: (other.line(), other.id))
+
+
+def join_line(run: Run) -> None:
+    """Put the run at the end of the line of those that wait. For who holds `making`."""
+    last = max((other.line() for other in all_runs(run.path.parent.parent)), default=0)
+    workspace.write_atomic(run.path / "line", str(last + 1).encode("ascii"))
 
 
 def find(name: str, home: Path | None = None) -> Run:

@@ -6,6 +6,7 @@ Knows paths, atomic writes and file locks; knows nothing of what is written.
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import os
@@ -169,6 +170,10 @@ def is_locked(path: Path) -> bool:
         probe.acquire(timeout=0.03, poll_interval=0.01)
     except filelock.Timeout:
         return True
+    except OSError as error:
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            return False  # nobody works where nothing can be written, and it can still be read
+        raise
     probe.release()
     return False
 

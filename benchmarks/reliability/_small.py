@@ -29,7 +29,7 @@ _ALLOWED = re.compile(
     | (datasets|demo|exports|incoming|uploads)/[.\w-]*create\.lock | runs/(create|training)\.lock | runs/\.trash/looked
     | datasets/\.decisions\.lock
     | datasets/[0-9a-f]{{16}}/(dataset\.json|photos\.bin|added\.bin|features-[\w.-]+\.npy|decisions\.csv|waiting\.csv)
-    | {_RUN}/(plan|report|keep|about)\.json | {_RUN}/(lock|stop|events\.jsonl)
+    | {_RUN}/(plan|report|keep|about)\.json | {_RUN}/(lock|line|stop|events\.jsonl)
     | {_RUN}/(last|best-\d+)\.state | {_RUN}/(model|learned)-[0-9a-f]{{12}}\.safetensors
     | weights/[\w-]+\.safetensors | demo/lock | demo/drawn-v\d+/.*""",
     re.VERBOSE,

@@ -279,6 +279,8 @@ def _facts(record: Record) -> str:
 
 def _left(record: Record) -> str:
     """Of the step that goes on, as far as it is known."""
+    if record.place:
+        return "–"
     if record.progress:
         left = record.seconds_of_step_left()
         return "–" if left is None else f"{_time(left)} for this step"
@@ -327,12 +329,14 @@ def _may_stop_early(record: Record) -> bool:
 def _strip(record: Record) -> str:
     """Three parts, which on a phone are three lines, whether there is something to say or not."""
     last, left, score = record.epochs[-1] if record.epochs else None, _left(record), ""
-    if record.progress:
+    if record.place:
+        words = f"waits for {pieces.count(record.place, 'run')}"
+    elif record.progress:
         words = f"{record.progress.stage}: {record.progress.done:,} of {record.progress.total:,}"
     elif last:
         words, score = f"epoch {last.epoch} of {last.epochs}", f"validation {last.validation()}"
     else:
-        words = f"waits for {pieces.count(record.place, 'run')}" if record.place else "starting"
+        words = "starting"
     parts = f"Run {record.run.id} · {words}", score, "" if left == "–" else left
     return f'<p class="tl-strip">{"".join(f"<span>{pieces.text(part)}</span>" for part in parts)}</p>'
 

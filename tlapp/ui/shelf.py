@@ -86,7 +86,8 @@ def run(name: Any) -> Run | None:
 
 def live() -> Run | None:
     """The run that trains now, else the first that waits."""
-    return next((r for r in runs.all_runs(workspace.home()) if r.is_live()), None)
+    living = (run for run in runs.all_runs(workspace.home()) if run.is_live())
+    return min(living, key=lambda run: (run.line(), run.id), default=None)
 
 
 def newest() -> Run | None:
@@ -296,7 +297,9 @@ class Record:
     def _take(self, event: Event) -> None:
         self.end = event if isinstance(event, Ended) else None
         self.place = event.place if isinstance(event, Queued) else 0
-        if isinstance(event, RunStarted):
+        if isinstance(event, Queued):
+            self.progress = None
+        elif isinstance(event, RunStarted):
             self.started, self.progress = event, None
             if self.run.plan.solver != "sgd":  # an exact head is fitted anew
                 self.epochs, self.trying, self.judged = [], None, None
