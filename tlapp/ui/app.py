@@ -19,7 +19,6 @@ from tlapp.tasks import Report, Task
 from tlapp.ui import api, audit, data, live, pieces, recall, results, shelf, slider, test, train, why
 from tlapp.ui.drop import ANYWHERE, drop_zone
 from tlapp.ui.frame import QUIET, Mine, Step, Tab, Top, mine, together, top
-from tlapp.ui.limits import BUSY
 
 SWITCH_THEME = "() => localStorage.setItem('tlapp-dark', document.body.classList.toggle('dark'))"
 KEEP_THEME = """() => {
@@ -44,15 +43,12 @@ SAY_ERRORS = """() => {
   window.fetch = async (...given) => {
     const answer = await send(...given), url = String(given[0].url ?? given[0]);
     if (!answer.ok && /[/](run|queue)[/]/.test(url)) {
-      answer.clone().json().then(({error}) => tlSay(error ?? (answer.status === 503 && '{BUSY}'))).catch(() => {});
+      answer.clone().json().then(({error}) => tlSay(error)).catch(() => {});
     }
     return answer;
   };
-}""".replace("{BUSY}", BUSY)
-"""Gradio shows the sentence of an error only where a handler was queued; see `frame.QUIET`. `tlSay` shows others.
-
-Where its queue is full, Gradio answers 503 with numbers.
-"""
+}"""
+"""Gradio shows the sentence of an error only where a handler was queued; see `frame.QUIET`. `tlSay` shows others."""
 
 
 def look() -> dict[str, Any]:

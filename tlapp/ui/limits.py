@@ -149,10 +149,20 @@ class Limits:
                 parts: list[Message] = [{"type": "http.request", "body": bytes(body)}]
                 body.clear()
 
+                is_full = False
+
                 async def read() -> Message:
                     return parts.pop() if parts else await receive()
 
-                await self._app(scope, read, send)
+                async def said(message: Message) -> None:
+                    nonlocal is_full
+                    is_full = is_full or message.get("status") == 503
+                    if not is_full:
+                        await send(message)
+
+                await self._app(scope, read, said)
+                if is_full:  # Gradio's own line; its words are not for people
+                    raise RefusedError(503, BUSY)
         finally:
             self._bodies -= n_bytes
 
