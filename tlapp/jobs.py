@@ -108,14 +108,14 @@ def resume(run: Run, home: Path | None = None) -> Run:
             raise RunError(f"Run {run.id} is at work already. Follow it, or stop it first.") from None
     try:
         _check_there(run)
-        if is_of_here:
-            with runs.making(home):
-                runs.join_line(run)
         run.mend()
         if any(isinstance(event, RunFinished) for event in run.events()[0]):
             raise RunError(f"Run {run.id} is finished; there is nothing to resume. Start a new run instead.")
         datasets.load(run.dataset_folder)
         _check_start(run)
+        if is_of_here:
+            with runs.making(home):
+                runs.join_line(run)
         run.forget_stop()
     except BaseException:
         lock.release()
