@@ -17,7 +17,7 @@ from typing import Any
 from tlapp import catalog, journal, runs, workspace
 from tlapp import dataset as datasets
 from tlapp.errors import DataError, RunError, UserError, explain_oserror
-from tlapp.events import Event, RunFailed, RunFinished, RunStopped
+from tlapp.events import Event, RunFinished
 from tlapp.photos import ADDED_PIXELS, PIXELS
 from tlapp.runs import Run
 
@@ -119,10 +119,7 @@ def _state_of(run: Run, deep: bool) -> str:
             run.learned()
     elif isinstance(last, RunFinished):
         raise RunError(f"Run {run.id} is finished, but its model or report is gone. Train again.")
-    if _is_held(run.path / "lock"):
-        return "running"
-    kinds = {RunFinished: "finished", RunStopped: "stopped", RunFailed: "failed"}
-    return kinds.get(type(last), "interrupted")
+    return "running" if _is_held(run.path / "lock") else runs.state_after(last)
 
 
 def _last_event(run: Run, deep: bool) -> Event | None:

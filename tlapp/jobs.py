@@ -300,6 +300,6 @@ def _turn(home: Path, run: Run) -> Iterator[bool]:
             run.append(Queued(place))
             told = place
         time.sleep(QUEUE_SECONDS)
-        mine = run.line()
-        earlier = [other for other in earlier if other.line() <= mine and other.is_live()]  # not if resumed meanwhile
+        mine = run.turn()
+        earlier = [other for other in earlier if other.turn() < mine and other.is_live()]  # not if resumed meanwhile
     yield False

@@ -94,12 +94,12 @@ class Run:
         """Whether a process works on it, waiting or training."""
         return workspace.is_locked(self.path / "lock")
 
-    def line(self) -> int:
-        """When it came to wait, counted over all runs; 0 of a run of an earlier version."""
+    def turn(self) -> tuple[int, str]:
+        """What orders the runs that wait: when it came, counted over all runs (0: an earlier version's), and its id."""
         try:
-            return int((self.path / "line").read_bytes())
+            return int((self.path / "line").read_bytes()), self.id
         except (OSError, ValueError):
-            return 0
+            return 0, self.id
 
     def append(self, event: Event, is_news: bool = True) -> None:
         """Add an event at the end of the record, whole or not at all; durable when it is the end. Raises OSError.
@@ -162,9 +162,7 @@ class Run:
         """ "running" (or waiting its turn), "finished", "stopped", "failed" or "interrupted"."""
         if self.is_live():
             return "running"
-        last = next((e for e in reversed(self.events()[0])), None)
-        kinds = {RunFinished: "finished", RunStopped: "stopped", RunFailed: "failed"}
-        return kinds.get(type(last), "interrupted")
+        return state_after(next(reversed(self.events()[0]), None))
 
     def waits_for(self) -> int:
         """How many runs are before it in the line; 0 of one that does not wait. Raises RunError."""
@@ -309,6 +307,12 @@ class Run:
         return False
 
 
+def state_after(last: Event | None) -> str:
+    """The state of a run that nobody works on, after its last event."""
+    kinds = {RunFinished: "finished", RunStopped: "stopped", RunFailed: "failed"}
+    return kinds.get(type(last), "interrupted")
+
+
 def is_unknown(strangeness: float | None, keep: float) -> bool | None:
     """Whether a photo is called "none of these", given the part of known photos to keep; None if nothing can tell."""
     return None if strangeness is None else strangeness > keep
@@ -373,15 +377,14 @@ def datasets_of(home: Path) -> set[str]:
 
 
 def live_before(home: Path, run: Run) -> list[Run]:
-    """The runs that wait or train and came before this one, first come first."""
-    mine = run.line(), run.id
-    before = [other for other in all_runs(home) if (other.line(), other.id) < mine and other.is_live()]
-    return sorted(before, key=lambda other: (other.line(), other.id))
+    """The runs that wait or train and came before this one."""
+    mine = run.turn()
+    return [other for other in all_runs(home) if other.turn() < mine and other.is_live()]
 
 
 def join_line(run: Run) -> None:
     """Put the run at the end of the line of those that wait. For who holds `making`."""
-    last = max((other.line() for other in all_runs(run.path.parent.parent)), default=0)
+    last = max((other.turn()[0] for other in all_runs(run.path.parent.parent)), default=0)
     workspace.write_atomic(run.path / "line", str(last + 1).encode("ascii"))
 
 

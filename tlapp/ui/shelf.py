@@ -87,7 +87,7 @@ def run(name: Any) -> Run | None:
 def live() -> Run | None:
     """The run that trains now, else the first that waits."""
     living = (run for run in runs.all_runs(workspace.home()) if run.is_live())
-    return min(living, key=lambda run: (run.line(), run.id), default=None)
+    return min(living, key=Run.turn, default=None)
 
 
 def newest() -> Run | None:
