@@ -17,26 +17,16 @@ from conftest import drop_on, until
 from sites import folder, load_path, served, tab, visit, window
 from sites import site as whole
 from starlette.requests import ClientDisconnect
-from test_serve import UPLOAD, ask, form, run, start, tiny, upload
+from test_serve import UPLOAD, ask, form, run, site, start, upload
 
 from tlapp import room
 from tlapp.ui import limits
 from tlapp.ui.limits import Limits
-from tlapp.ui.serve import launch, uploads_folder
+from tlapp.ui.serve import uploads_folder
 
-__all__ = ["folder", "served", "start", "visit", "whole", "window"]
+__all__ = ["folder", "served", "site", "start", "visit", "whole", "window"]
 JOIN = "/gradio_api/queue/join"
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """A page that many tests ask things of."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TLAPP_HOME", str(tmp_path_factory.mktemp("site")))
-        served = launch(tiny, port=0, browser=False, wait=False)
-    yield served
-    served.close()
 
 
 def send(served, path, body, headers, chunked):

@@ -139,12 +139,9 @@ def _last_event(run: Run, deep: bool) -> Event | None:
 
 def used_in_trash(home: Path) -> set[str]:
     """Ids of the photos that removed runs learned from."""
-    found = set()
     with contextlib.suppress(OSError):
-        for run in runs.all_runs(home, runs.TRASH):
-            with contextlib.suppress(RunError):
-                found.add(str(run.header()["dataset"]))
-    return found
+        return runs.datasets_of(home, (runs.TRASH,))
+    return set()
 
 
 def all_datasets(home: Path) -> Iterator[tuple[One, str]]:

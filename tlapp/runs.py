@@ -367,10 +367,10 @@ def all_runs(home: Path, within: str = "") -> list[Run]:
     return [Run(folder / name) for _, name in sorted(named) if (folder / name / "plan.json").exists()]
 
 
-def datasets_of(home: Path) -> set[str]:
-    """Ids of the datasets that runs learned from, those in the trash too."""
+def datasets_of(home: Path, places: Collection[str] = ("", TRASH)) -> set[str]:
+    """Ids of the datasets that runs learned from; `places` as `within` of `all_runs`."""
     found = set()
-    for run in [*all_runs(home), *all_runs(home, TRASH)]:
+    for run in [run for within in places for run in all_runs(home, within)]:
         with contextlib.suppress(RunError):
             found.add(str(run.header()["dataset"]))
     return found
