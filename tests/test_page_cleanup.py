@@ -17,7 +17,7 @@ from test_jobs import line_held
 from tlapp import dataset, export, history, jobs, predict, room, runs, ui
 from tlapp.errors import DataError, RunError
 from tlapp.events import Queued
-from tlapp.ui import app, once, preview, results
+from tlapp.ui import app, live, once, preview, results
 
 
 def open_panel(page):
@@ -176,12 +176,32 @@ def test_what_is_asked_of_a_run_that_somebody_deleted_is_one_sentence(own_run, p
 def test_what_shows_a_run_that_somebody_deleted_shows_none(own_run, page):
     history.remove(own_run)
     on = handlers(page)
-    assert on["results.show"](own_run.id)[0] == results.NOTHING
-    assert on["results.refresh"](own_run.id, own_run.id)[1] == results.NOTHING
+    assert on["results.show"](own_run.id, "")[0] == results.NOTHING
+    assert on["results.refresh"](own_run.id, own_run.id, "")[1] == results.NOTHING
     assert "No run yet" in on["live.view"](own_run.id, f"{own_run.id} 3 3 1 False")[2]
     assert on["results.show_cell"](own_run.id, SimpleNamespace(pick="0 1")) == ""
     (told,) = on["takeaway.export"](own_run.id, [], SimpleNamespace(session_hash="x"))
     assert "That run is gone" in told[0]
+
+
+# --- answers that come late
+
+
+@pytest.mark.parametrize(("before", "is_kept"), [("", True), ("its own", True), ("0002-aaaaaa", False)])
+def test_what_is_open_of_a_run_stays_where_that_run_is_shown_once_more(own_run, page, before, is_kept):
+    filled = handlers(page)["results.show"](own_run.id, own_run.id if before == "its own" else before)
+    cell, exported, zip_of_it = filled[2], *filled[-3:-1]
+    assert [part == gr.skip() for part in (cell, exported, zip_of_it)] == [is_kept] * 3
+
+
+def test_the_end_of_a_run_is_news_only_to_pages_that_saw_it_live(own_run, page):
+    def look(before):
+        return handlers(page)["live.view"](own_run.id, before)
+
+    drawn, ended = 1, 8
+    opened = look(live.OLD)
+    assert [opened[ended], look(opened[drawn])[ended]] == ["", ""]
+    assert look(f"{own_run.id} 2 3 1 True")[ended].startswith(own_run.id)
 
 
 def test_a_run_deleted_while_somebody_works_with_it_ends_in_a_sentence_and_nothing_half(own_run, home, tmp_path):

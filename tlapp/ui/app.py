@@ -138,7 +138,7 @@ def build_app(takes_paths: bool = True, is_shared: bool = False) -> gr.Blocks:
         own = at_once(tell_tops, show_own, choose_own)
         _then(taken, own, list_runs)  # which follows what is shown
         pairs = ((show_own, offer_result), (choose_own, offer_model))
-        after_end = [_once_ended(show, offer, browser, ended) for show, offer in pairs]
+        after_end = [_once_ended(show, offer, ended) for show, offer in pairs]
         _then(at_once(tell_tops, *after_end).on(ended.change), list_runs, *train_tab.once_ended)
         for event in test_tab.changed:
             _then(event, own, list_runs)
@@ -185,25 +185,26 @@ def _wire_recall(browser: Mine, tabs: gr.Tabs, data_tab: Tab, train_tab: Tab, re
 def _where_undone(offer: Step) -> Step:
     """Offer this browser's run where the one that is shown is an instant one of the photos as they stood otherwise."""
 
-    def offered(own: str, shown: str | None, dataset: str, chosen_for: str | None) -> Any:
+    def offered(own: str, shown: str | None, dataset: str, *rest: Any) -> Any:
         run, found, own_run = shelf.run(shown), shelf.dataset(dataset), shelf.run(own)
         if run is None or found is None or own_run is None or not own_run.has_model() or _suits(run, found):
             return gr.skip()
-        return offer.function(own, shown, dataset, chosen_for)
+        return offer.function(own, shown, dataset, *rest)
 
     return Step(pieces.guarded(offered), offer.inputs, offer.outputs)
 
 
-def _once_ended(show: Step, offer: Step, browser: Mine, ended: gr.Textbox) -> Step:
+def _once_ended(show: Step, offer: Step, ended: gr.Textbox) -> Step:
     """Show this browser's run once it has ended; an instant model, which nobody started, is only offered."""
 
-    def shown(own: str, end: str, *given: Any) -> Any:
+    def shown(end: str, own: str, *given: Any) -> Any:
         if not end:  # a run has just begun
             return gr.skip()
         run = shelf.run(own)
-        return offer.function(*given) if run and run.plan.is_instant else show.function(own)
+        is_offered = run is not None and run.plan.is_instant
+        return offer.function(own, *given) if is_offered else show.function(own, *given[3:])  # `more` of `choices`
 
-    return Step(pieces.guarded(shown), [browser.run, ended, *offer.inputs], show.outputs)
+    return Step(pieces.guarded(shown), [ended, *offer.inputs], show.outputs)
 
 
 def _ways(data_tab: Tab, live_tab: Tab, tops: list[Top]) -> list[tuple[Any, str]]:

@@ -144,8 +144,9 @@ def choices(
     mine: Mine,
     pick: gr.Dropdown,
     chosen: list[Any],
-    refresh: Callable[[str | None, str], list[Any]],
+    refresh: Callable[..., list[Any]],
     outputs: list[Any],
+    more: tuple[Any, ...] = (),
 ) -> list[Step]:
     """Three refreshes of a list of runs: keep what is shown; show this browser's own run; offer it.
 
@@ -153,22 +154,23 @@ def choices(
 
     Args:
         chosen: the events by which a person chooses.
-        refresh: the run to keep, if any, and this browser's own → the outputs.
+        refresh: the run to keep, if any, this browser's own, and the values of `more` → the outputs.
+        more: what else the refreshes read; the last of their inputs.
     """
     by_hand = gr.State(None)  # the photos that were there when the person chose
     for event in chosen:
         event(lambda dataset: dataset, mine.dataset, by_hand, **QUIET)
 
-    def show(own: str) -> list[Any]:
-        return [*refresh(None, own), None]
+    def show(own: str, *rest: Any) -> list[Any]:
+        return [*refresh(None, own, *rest), None]
 
-    def offer(own: str, shown: str | None, dataset: str, chosen_for: str | None) -> list[Any]:
-        return [*refresh(shown if chosen_for == dataset else None, own), chosen_for]
+    def offer(own: str, shown: str | None, dataset: str, chosen_for: str | None, *rest: Any) -> list[Any]:
+        return [*refresh(shown if chosen_for == dataset else None, own, *rest), chosen_for]
 
     return [
-        Step(refresh, [pick, mine.run], outputs),
-        Step(show, mine.run, [*outputs, by_hand]),
-        Step(offer, [mine.run, pick, mine.dataset, by_hand], [*outputs, by_hand]),
+        Step(refresh, [pick, mine.run, *more], outputs),
+        Step(show, [mine.run, *more], [*outputs, by_hand]),
+        Step(offer, [mine.run, pick, mine.dataset, by_hand, *more], [*outputs, by_hand]),
     ]
 
 

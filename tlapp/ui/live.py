@@ -26,6 +26,8 @@ from tlapp.ui.shelf import Record
 
 SECONDS = 1.0
 RISES_WORTH_SAYING = 5
+OLD = " old"
+"""Ends what a page remembers of a run that had ended before it looked first: that end is no news."""
 
 
 class Strip(NamedTuple):
@@ -75,7 +77,7 @@ def build(mine: Mine, below: Strip) -> Tab:
                 resume = gr.Button("Resume", visible=False, min_width=90, elem_id="resume")
             to_test = gr.Button("Test it on a photo", visible=False, elem_id="to-test")
             take = gr.Button("Take the instant model", visible=False, elem_id="take-instant")
-    drawn, ended = gr.State(""), gr.Textbox("", visible=False)
+    drawn, ended = gr.State(OLD), gr.Textbox("", visible=False)
     outputs = [plot, drawn, status, stop, resume, to_test, take, below.tick, ended, below.row, below.words, leave]
 
     @pieces.guarded
@@ -161,16 +163,17 @@ def _view(record: Record | None, before: str, queued: str) -> list[Any]:
         words = pieces.notice("info", "No run yet. Press Train, and its curves appear here.")
         return [curve([], 1), "", words, *_nothing_lives()]
     now = f"{record.run.id} {len(record.epochs)} {record.n_epochs} {record.delivered} {record.live}"
+    is_old = not record.live and before in (OLD, now + OLD)
     return [
-        gr.skip() if now == before else single(record),
-        now,
+        gr.skip() if now == before.removesuffix(OLD) else single(record),
+        now + OLD if is_old else now,
         _about(record) + _status(record) + queued,
         gr.Button(visible=record.live),
         gr.Button(visible=record.can_resume),
         gr.Button(visible=not record.live and record.run.has_model()),
         gr.Button(visible=_instant_is_better(record)),
         gr.Timer(active=record.live),
-        "" if record.live else f"{record.run.id} {record.position}",
+        "" if record.live or is_old else f"{record.run.id} {record.position}",
         gr.Row(visible=record.live),
         _strip(record),
         gr.Button(visible=bool(queued)),

@@ -49,18 +49,20 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
     shown = [score, counts, cell, details, *certain.parts, rest, *files, *along.parts, now]
 
     @pieces.guarded
-    def show(name: str | None) -> list[Any]:
+    def show(name: str | None, before: str) -> list[Any]:
         run = shelf.run(name)
         offered = [gr.Button(visible=run is not None)] * len(files)
         if run is None:
             return [NOTHING, "", "", "", *certain.show(None), "", *offered, *takeaway.show(None), ""]
-        matrix_and_cell = [matrix.confusion(run.report()), ""]
+        # What the person opened of this run stays open: where two requests show it first, the later may come late.
+        is_another = before not in ("", run.id)
+        matrix_and_cell = [matrix.confusion(run.report()), "" if is_another else gr.skip()]
         by_class = pieces.section("Class by class", _per_class(run.report(), list(run.classes)))
         parts = [_score(run), *matrix_and_cell, by_class, *certain.show(run), _rest(run)]
-        return [*parts, *offered, *takeaway.show(run), run.id]
+        return [*parts, *offered, *takeaway.show(run, is_another), run.id]
 
     def show_picked(name: str | None, before: str) -> Any:
-        return gr.skip() if name == before else show(name)  # Gradio tells of a choice twice
+        return gr.skip() if name == before else show(name, before)  # Gradio tells of a choice twice
 
     @pieces.guarded
     def show_cell(name: str | None, event: gr.EventData) -> str:
@@ -73,12 +75,12 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
         return _why(run, event.pick) if run else gr.skip()
 
     @pieces.guarded
-    def refresh(name: str | None, own: str) -> list[Any]:
+    def refresh(name: str | None, own: str, before: str) -> list[Any]:
         chosen = shelf.model(name or own)
         options = history.models()
         value = chosen.run.id if chosen else None
         is_shown = value is not None and value == name
-        return [listed(options, value, name), *([gr.skip()] * len(shown) if is_shown else show(value))]
+        return [listed(options, value, name), *([gr.skip()] * len(shown) if is_shown else show(value, before))]
 
     @pieces.guarded
     def make(make_it: Callable[[Run], Path], name: str | None) -> str:
@@ -98,12 +100,14 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
         why.open_on(photos.select, show_why, pick, dialog)
     for button, make_it in zip(files, FILES.values(), strict=True):
         button.click(partial(make, make_it), pick, made, queue=False).success(None, made, js=SAVE)
-    every.chose.then(take_chosen, every.chosen, pick, **QUIET).then(show, pick, shown, **QUIET)
-    steps = choices(mine, pick, [pick.input, every.table.select], refresh, [pick, *shown])
+    every.chose.then(take_chosen, every.chosen, pick, **QUIET).then(show, [pick, now], shown, **QUIET)
+    steps = choices(mine, pick, [pick.input, every.table.select], refresh, [pick, *shown], (now,))
     for event in (*every.changed, cleaned):
         listed_again = steps[0].after(event)
         if event in every.arrived:
-            listed_again = listed_again.then(take_chosen, every.chosen, pick, **QUIET).then(show, pick, shown, **QUIET)
+            listed_again = listed_again.then(take_chosen, every.chosen, pick, **QUIET).then(
+                show, [pick, now], shown, **QUIET
+            )
         every.refresh.after(listed_again)
     return Tab(
         [*steps, every.refresh],

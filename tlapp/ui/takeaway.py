@@ -76,9 +76,10 @@ def build(pick: gr.Dropdown) -> Panel:
     return panel
 
 
-def show(run: Run | None) -> list[Any]:
-    """New values of `Panel.parts` where another run is shown."""
-    return [gr.Column(visible=run is not None), "", _no_file()]
+def show(run: Run | None, is_another: bool = True) -> list[Any]:
+    """New values of `Panel.parts`; what was exported stays there, unless another run than before `is_another`."""
+    said = ["", _no_file()] if is_another else [gr.skip(), gr.skip()]
+    return [gr.Column(visible=run is not None), *said]
 
 
 def _export(run: Run, wanted: list[str], report: Report) -> Exported:
