@@ -358,6 +358,7 @@ def test_the_list_of_runs_says_who_waits_and_behind_how_many(tlapp, data, home):
         line = [jobs.start(data, quick(data)) for _ in range(3)]
         until(lambda: line[2].events()[0])
         assert [row["waits_for"] for row in json.loads(tlapp("runs", "--json")[1])] == [1, 1, 2]
-        assert tlapp("runs")[1].splitlines()[-1].endswith("waits: 2 runs before it")
+        last = tlapp("runs")[1].splitlines()[-1]
+        assert (last.split()[1], last.endswith("waits: 2 runs before it")) == ("waiting", True)
         jobs.close()
     assert [row["waits_for"] for row in json.loads(tlapp("runs", "--json")[1])] == [0, 0, 0]

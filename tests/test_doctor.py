@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from conftest import model_file
@@ -195,6 +196,22 @@ def test_a_read_only_workspace_is_looked_at_and_named(well, home, monkeypatch):
     assert not found.writable
     assert f"{home} cannot be written to" in said(found)
     assert [one.state for one in found.runs] == ["finished"]
+
+
+def test_a_place_that_keeps_no_files_is_no_full_disk(well, monkeypatch):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(total=0, used=0, free=0))
+    found = examine()
+    assert not found.writable
+    assert "keeps no files. Set TLAPP_HOME" in said(found)
+    assert "are free" not in said(found)
+
+
+def test_a_run_whose_photos_are_gone_is_listed_and_needs_nobody(tlapp, well):
+    assert examine().without_photos == ()
+    shutil.rmtree(well.dataset_folder)
+    found = examine()
+    assert (found.without_photos, found.needs) == ((well.id,), ())
+    assert f"Runs whose photos are not here, which only answer: {well.id}" in tlapp("doctor")[1]
 
 
 def test_a_full_disk_is_named(well, monkeypatch):

@@ -116,11 +116,20 @@ def test_a_source_that_cannot_be_used_is_answered_by_one_sentence(site, tmp_path
     assert not runs.all_runs(home)
 
 
+def test_reloaded_the_page_stays_at_its_tab_and_fills_it(site, own_run):
+    tab(site, "3 Results")
+    site.locator("#score .tl-score").wait_for()
+    site.reload()
+    site.locator("#score .tl-score").wait_for()
+    site.locator("#runs tr[data-run]").wait_for()
+
+
 def test_one_panel_that_cannot_be_filled_is_said_and_the_others_are(site, folder, monkeypatch):
     load(site, folder)
     monkeypatch.setattr(shelf, "models", lambda: (_ for _ in ()).throw(RunError("The list of <models> is gone.")))
     site.reload()
     site.locator("#said.tl-on", has_text="The list of <models> is gone.").wait_for()
+    tab(site, "1 Data")
     site.locator("#overview", has_text="reds").wait_for()
     for _ in range(2):
         site.locator("#said").click()

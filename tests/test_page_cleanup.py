@@ -138,6 +138,14 @@ def test_a_nearly_full_disk_is_said_before_training(old, monkeypatch):
     assert "nearly full" not in preview.summary(old, quick(old))[0]
 
 
+@pytest.mark.parametrize("is_of_here", [True, False])
+def test_where_the_workspace_lies_is_told_only_to_who_sits_at_the_machine(own_run, home, is_of_here):
+    count = handlers(app.build_app(takes_paths=is_of_here))["cleanup.count"]
+    told = [where for where, *_ in count("", SimpleNamespace(session_hash="x"))]
+    assert told
+    assert all("share one workspace" in where and (str(home) in where) == is_of_here for where in told)
+
+
 # --- two people at once, on the same run
 
 

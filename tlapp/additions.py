@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -283,7 +282,7 @@ def _grown(base: Dataset, joining: Sequence[_New]) -> tuple[Dataset, tuple[Photo
                     placed.append((name, dataclasses.replace(photo, offset=start + out.tell())))
                     out.write(pixels.data)
                 out.flush()
-                os.fsync(out.fileno())
+                workspace.sync(out.fileno())
             found = [(base.classes[photo.label], photo) for photo in base.photos] + placed
             notes = [note for note in base.notes if note not in datasets.advice(base)]
             made = datasets.finish(found, base.disputed, list(base.skipped), notes, base.source, incoming, False)

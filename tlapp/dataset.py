@@ -134,7 +134,7 @@ def _ingest(
                     found.append((placed.class_name, photo))
                     out.write(decoded.pixels.data)
         out.flush()
-        os.fsync(out.fileno())
+        workspace.sync(out.fileno())
     found, disputed = without_copies(found, skipped, notes)
     return finish(found, disputed, skipped, notes, shown_as or os.path.abspath(source), incoming, all_test)
 

@@ -77,7 +77,12 @@ class Machine:
 
 @dataclass(frozen=True)
 class Checkup:
-    """All that was found. `leftovers`: what killed processes left, which goes by itself."""
+    """All that was found.
+
+    Attributes:
+        without_photos: runs whose photos are not here: these answer, but cannot be resumed or explained.
+        leftovers: what killed processes left, which goes by itself.
+    """
 
     machine: Machine
     weights: dict[str, str]
@@ -89,6 +94,7 @@ class Checkup:
     runs: tuple[One, ...]
     datasets: tuple[One, ...]
     unused_datasets: tuple[str, ...]
+    without_photos: tuple[str, ...]
     leftovers: tuple[str, ...]
     locks: tuple[Held, ...]
     log: str
@@ -115,6 +121,7 @@ def examine(home: Path | None = None, deep: bool = False) -> Checkup:
         home = home or Path(os.devnull)  # where nothing lies
         kept = list(holdings.all_runs(home, deep)) if exists else []
         read, used = list(holdings.all_datasets(home)) if exists else [], {dataset for _, dataset in kept}
+        there = {one.id for one, _ in read}
         used |= holdings.used_in_trash(home) | {original for _, original in read}
         lines = journal.recent(home)
         faults = [_of_fault(line) for line in lines if line["event"] == "fault"]
@@ -124,6 +131,7 @@ def examine(home: Path | None = None, deep: bool = False) -> Checkup:
             runs=tuple(one for one, _ in kept),
             datasets=tuple(one for one, _ in read),
             unused_datasets=tuple(one.id for one, _ in read if one.id not in used),
+            without_photos=tuple(one.id for one, dataset in kept if dataset and dataset not in there),
             leftovers=tuple(holdings.leftovers(home)) if exists else (),
             locks=tuple(holdings.locks(home, lines)) if exists else (),
             log=str(journal.path(home)), faults=tuple(faults[-MOST_FAULTS:]), needs=(),
@@ -236,9 +244,14 @@ def _place(home: Path, needs: list[Need]) -> tuple[bool, bool, float | None]:
         what = f"The log {printable(str(log))} cannot be written to, so faults leave no details."
         needs.append(Need(what, "Move it elsewhere, or give yourself the right to write to it."))
     try:
-        free = shutil.disk_usage(nearest).free
+        usage = shutil.disk_usage(nearest)
     except OSError:
         return home.is_dir(), writable, None
+    free = usage.free
+    if not usage.total:  # such as /proc, which takes no files whatever one's rights are
+        what = f"The workspace {printable(str(home))} cannot be made: {printable(str(nearest))} keeps no files."
+        needs.append(Need(what, "Set TLAPP_HOME to a folder on a disk."))
+        return home.is_dir(), False, 0.0
     if free < LEAST_FREE_BYTES:
         what = f"Only {free / 1e6:,.0f} MB are free where the workspace is."
         needs.append(Need(what, "Free some space, or set TLAPP_HOME to a folder on a larger disk."))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path
@@ -58,7 +57,7 @@ def _copy_pixels(parts: Sequence[Dataset], folder: Path) -> tuple[list[tuple[str
             for i, one in enumerate(part.disputed, len(part.photos)):
                 disputed[one.photo.sha256] = Disputed(copied(part, i), one.classes)
         out.flush()
-        os.fsync(out.fileno())
+        workspace.sync(out.fileno())
     return found, list(disputed.values())
 
 

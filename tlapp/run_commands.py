@@ -57,7 +57,8 @@ def _print_rows(rows: list[dict[str, Any]], empty: str, as_json: bool) -> int:
     for row in rows:
         accuracy = row.get("accuracy")
         shown = "" if accuracy is None else evaluate.brief(accuracy, row["n_test"], to=" to ")
-        words = [f"{row['run']}  {row['state']:<11} {shown:>26}  {row.get('created', '')[:16]:<16}  "
+        state = "waiting" if row.get("waits_for") else row["state"]
+        words = [f"{row['run']}  {state:<11} {shown:>26}  {row.get('created', '')[:16]:<16}  "
                  f"{row.get('backbone', ''):<18}  {row.get('approach', ''):<15}",
                  printable(row.get("source", "")) + (", from elsewhere" if row.get("origin") else ""),
                  printable(row.get("name", "")),

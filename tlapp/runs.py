@@ -113,7 +113,7 @@ class Run:
                 while line:
                     line = line[file.write(line) :]
                 if isinstance(event, Ended):
-                    os.fsync(file.fileno())
+                    workspace.sync(file.fileno())
                     workspace.sync_folder(self.path)
             except OSError:
                 file.truncate(before)  # or the next event would stand behind half a line

@@ -76,7 +76,7 @@ def write_atomic(path: Path, content: bytes | Callable[[Path], None]) -> None:
             else:
                 temporary.write_bytes(content)
             os.chmod(temporary, 0o644)
-            os.fsync(handle)
+            sync(handle)
         finally:
             if not fcntl:
                 os.close(handle)  # an open file cannot be renamed there
@@ -126,12 +126,24 @@ def write_array(path: Path, rows: np.ndarray) -> None:
     write_atomic(path, save)
 
 
+def sync(descriptor: int) -> None:
+    """Make what was written to an open file or folder durable. Raises OSError.
+
+    On macOS `fsync` alone leaves it in the disk's own memory.
+    """
+    if hasattr(fcntl, "F_FULLFSYNC"):
+        with contextlib.suppress(OSError):  # a disk of another machine may not know it
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(descriptor)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames inside `folder` durable, where the platform knows such a thing."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            sync(descriptor)
         finally:
             os.close(descriptor)
 
@@ -248,7 +260,7 @@ def sync_all(folder: Path) -> None:
     for place, _, names in os.walk(folder):
         for name in names:
             with open(os.path.join(place, name), "rb+") as file:
-                os.fsync(file.fileno())
+                sync(file.fileno())
         sync_folder(Path(place))
 
 

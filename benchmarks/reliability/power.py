@@ -27,7 +27,10 @@ from tlapp import runs, workspace
 from tlapp.events import RunStopped
 from tlapp.runs import Run
 
-CALLS = "openat,write,pwrite64,sendfile,copy_file_range,ftruncate,fsync,rename,mkdir,link,unlink,unlinkat,rmdir"
+CALLS = (
+    "openat,write,pwrite64,sendfile,copy_file_range,ftruncate,fsync,renameat2,mkdirat,linkat,unlinkat,"
+    "?rename,?renameat,?mkdir,?link,?unlink,?rmdir"  # not on every processor
+)
 MARK = "/mark-of-the-trial/"
 _TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
@@ -219,9 +222,9 @@ def _feed(order: Order, call: str, arguments: str) -> None:
         order.wrote(re.findall(r"\d+<([^>]*)>", arguments)[1])
     elif call == "fsync" and opened:
         order.synced(opened[1])
-    elif call == "rename":
+    elif call in ("rename", "renameat", "renameat2"):
         order.renamed(*paths[:2])
-    elif call in ("mkdir", "link"):
+    elif call in ("mkdir", "mkdirat", "link", "linkat"):
         order.made(paths[-1])
     elif call in ("unlink", "rmdir", "unlinkat"):
         folder = re.match(r"\d+<([^>]*)>", arguments)

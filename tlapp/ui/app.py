@@ -26,6 +26,17 @@ KEEP_THEME = """() => {
   if (dark !== null && !location.search.includes('__theme')) document.body.classList.toggle('dark', dark === 'true');
 }"""
 
+KEEP_TAB = """() => {
+  const all = () => [...document.querySelectorAll('#tabs [role=tab]')];
+  const before = sessionStorage.getItem('tlapp-tab');
+  all().find(tab => before && tab.textContent.trim() === before)?.click();
+  addEventListener('pagehide', () => {
+    const now = all().find(tab => tab.ariaSelected === 'true');
+    if (now) sessionStorage.setItem('tlapp-tab', now.textContent.trim());
+  });
+}"""
+"""Reloaded, the page stays at its tab."""
+
 SAY_ERRORS = """() => {
   const send = window.fetch, box = document.createElement('div');
   let hides;
@@ -107,7 +118,7 @@ def build_app(takes_paths: bool = True, is_shared: bool = False) -> gr.Blocks:
                 live_tab = live.build(browser, below)
             with gr.Tab("3 Results", id="results") as results_title:
                 tops.append(top("results"))
-                results_tab = results.build(browser, dialog)
+                results_tab = results.build(browser, dialog, is_of_here=takes_paths)
             with gr.Tab("4 Test", id="test") as test_title:
                 tops.append(top("test"))
                 test_tab = test.build(browser, dialog, anywhere)
@@ -152,6 +163,7 @@ def build_app(takes_paths: bool = True, is_shared: bool = False) -> gr.Blocks:
             button.click(lambda name=name: gr.Tabs(selected=name), None, tabs, **QUIET)
         page.load(_device, None, device, **QUIET).then(_measure, None, None, **QUIET)
         page.load(None, js=KEEP_THEME)
+        page.load(None, js=KEEP_TAB)
         page.load(None, js=audit.KEYS)
         page.load(None, js=slider.TYPING)
         page.load(None, js=SAY_ERRORS)

@@ -42,8 +42,12 @@ class Panel(NamedTuple):
         return [self.where, self.said, self.ticks, self.items, self.go, self.again, self.planned]
 
 
-def build(dataset: gr.BrowserState) -> Any:
-    """Lay the panel out, folded up; `dataset`: the photos that the page shows, which stay. The event of a deletion."""
+def build(dataset: gr.BrowserState, is_of_here: bool) -> Any:
+    """Lay the panel out, folded up, and return the event of a deletion.
+
+    `dataset`: the photos that the page shows, which stay. `is_of_here`: whether who sees the page sits at this machine,
+    and so is told where the workspace lies.
+    """
     with gr.Accordion("What lies on the disk", open=False, elem_id="disk") as box:
         where, said = gr.HTML(elem_id="disk-where"), gr.HTML(elem_id="disk-said")
         ticks = gr.CheckboxGroup([], label="What may go for good", visible=False, elem_id="disk-kinds")
@@ -59,7 +63,8 @@ def build(dataset: gr.BrowserState) -> Any:
             return cleanup.plan(workspace.home(), _looked_at(shown))
 
         for told in _counting.follow(request, work, lambda _: "Counting what lies in the workspace…"):
-            yield _found(told.answer, "") if told.answer is not None else _meanwhile(told.words)
+            found = _found(told.answer, "") if told.answer is not None else _meanwhile(told.words)
+            yield [_where(is_of_here), *found]
 
     def delete(kinds: list[str], planned: tuple[Kind, ...], shown: str, request: gr.Request) -> Iterator[list[Any]]:
         def work(report: Report) -> tuple[Done, tuple[Kind, ...]]:
@@ -68,7 +73,8 @@ def build(dataset: gr.BrowserState) -> Any:
             return done, cleanup.plan(workspace.home(), _looked_at(shown))
 
         for told in _counting.follow(request, work, _deleting):
-            yield _found(told.answer[1], _done(told.answer[0])) if told.answer else _meanwhile(told.words)
+            found = _found(told.answer[1], _done(told.answer[0])) if told.answer else _meanwhile(told.words)
+            yield [_where(is_of_here), *found]
 
     box.expand(count, dataset, panel.shown, show_progress="hidden")
     again.click(count, dataset, panel.shown, show_progress="hidden")
@@ -88,7 +94,7 @@ def _meanwhile(words: str) -> list[Any]:
     """While it is counted or deleted, nothing can be pressed; where that failed, it can be counted again."""
     is_over = "tl-progress" not in words
     off = gr.Button(interactive=False)
-    return [_where(), words, gr.skip(), gr.skip(), off, gr.Button(visible=is_over, interactive=True), gr.skip()]
+    return [words, gr.skip(), gr.skip(), off, gr.Button(visible=is_over, interactive=True), gr.skip()]
 
 
 def _found(kinds: Sequence[Kind], said: str) -> list[Any]:
@@ -97,7 +103,6 @@ def _found(kinds: Sequence[Kind], said: str) -> list[Any]:
     if not there:
         said += f'<p class="tl-hint">{NONE}</p>'
     return [
-        _where(),
         said,
         gr.CheckboxGroup([(_label(kind), kind.name) for kind in there], value=ticked, visible=bool(there)),
         "".join(map(_named, there)),
@@ -107,11 +112,12 @@ def _found(kinds: Sequence[Kind], said: str) -> list[Any]:
     ]
 
 
-def _where() -> str:
+def _where(is_of_here: bool) -> str:
     home = workspace.home()
     free = room.free(home)
     left = "" if free is None else f" {room.in_words(free)} are free there."
-    words = f"This page and the command line share one workspace, `{printable(str(home))}`.{left}"
+    named = f", `{printable(str(home))}`" if is_of_here else ""
+    words = f"This page and the command line share one workspace{named}.{left}"
     return f'<p class="tl-hint">{pieces.words(words)}</p>'
 
 

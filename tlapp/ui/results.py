@@ -30,8 +30,11 @@ NOTHING = f'<p class="tl-hint">{EMPTY}</p>'
 ELSEWHERE = "<p>This run was opened from elsewhere: its score is what it says of itself, and was not measured here.</p>"
 
 
-def build(mine: Mine, dialog: gr.HTML) -> Tab:
-    """Lay the tab out; its refreshes list the runs, as `choices` says. `dialog`: that of `why`."""
+def build(mine: Mine, dialog: gr.HTML, is_of_here: bool) -> Tab:
+    """Lay the tab out; its refreshes list the runs, as `choices` says.
+
+    `dialog`: that of `why`. `is_of_here`: whether who sees the page sits at this machine.
+    """
     pick = gr.Dropdown([], label="Run", elem_id="pick-run", interactive=True)
     score = gr.HTML(NOTHING, elem_id="score")
     counts = gr.HTML(elem_id="counts", js_on_load=matrix.PICK)
@@ -44,7 +47,7 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
         made = gr.DownloadButton("Last file", visible="hidden")
     along = takeaway.build(pick)
     every = history.build(pick)
-    cleaned = cleanup.build(mine.dataset)
+    cleaned = cleanup.build(mine.dataset, is_of_here)
     now = gr.State("")  # the run that is shown
     shown = [score, counts, cell, details, *certain.parts, rest, *files, *along.parts, now]
 
@@ -93,14 +96,14 @@ def build(mine: Mine, dialog: gr.HTML) -> Tab:
         run = shelf.run(name)
         return name if run and run.has_model() else gr.skip()
 
-    pick.input(show_picked, [pick, now], shown, **QUIET)
-    now.change(every.refresh.function, every.refresh.inputs, every.refresh.outputs, **QUIET)
+    every.refresh.after(pick.input(show_picked, [pick, now], shown, **QUIET))
     counts.select(show_cell, pick, cell, **QUIET).then(None, js=TO_CELL)
     for photos in (cell, rest):
         why.open_on(photos.select, show_why, pick, dialog)
     for button, make_it in zip(files, FILES.values(), strict=True):
         button.click(partial(make, make_it), pick, made, queue=False).success(None, made, js=SAVE)
-    every.chose.then(take_chosen, every.chosen, pick, **QUIET).then(show, [pick, now], shown, **QUIET)
+    chose = every.chose.then(take_chosen, every.chosen, pick, **QUIET).then(show, [pick, now], shown, **QUIET)
+    every.refresh.after(chose)
     steps = choices(mine, pick, [pick.input, every.table.select], refresh, [pick, *shown], (now,))
     for event in (*every.changed, cleaned):
         listed_again = steps[0].after(event)

@@ -48,6 +48,7 @@ REFUSALS = {
     errno.EACCES: "This system does not give port {port} to you. Give one above 1023 with --port.",
     errno.EADDRNOTAVAIL: "{address} is not an address of this machine. Give one that is, or leave out --host.",
 }
+SIGN_IN = "<p>tlapp: sign in with the name and the password that it was started with.</p>"
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -117,6 +118,7 @@ def launch(
                 server_name=f"[{address}]" if address.version == 6 else str(address),
                 server_port=port,
                 auth=doorman.admits if doorman else None,  # type: ignore[arg-type]  # awaited where it is async
+                auth_message=SIGN_IN,
                 app_kwargs={"middleware": layers, "lifespan": _tidying(uploads)},
                 **look(), max_file_size=MAX_FILE_BYTES, state_session_capacity=SESSIONS,
                 prevent_thread_lock=True, quiet=True, show_error=False, inline=False, inbrowser=False, share=False,
@@ -133,6 +135,8 @@ def launch(
         stack.callback(on_close)
         name = "localhost" if address.is_unspecified else f"[{address}]" if address.version == 6 else address
         served = Served(f"http://{name}:{port}/", stack.pop_all())
+    if address.is_unspecified:
+        say(f"Other machines reach it at http://{socket.gethostname()}:{port}/, or at an address of this machine.")
     if wait:
         _wait(demo, served, say, on_open, browser)
     else:
