@@ -21,7 +21,7 @@ from tlapp.errors import DataError, printable
 from tlapp.tasks import Task
 from tlapp.ui import findings, pieces, shelf
 from tlapp.ui.findings import Finding, Look
-from tlapp.ui.frame import QUIET, Mine, Step, Waiting
+from tlapp.ui.frame import QUIET, SILENT, Mine, Step, Waiting
 from tlapp.ui.serve import download_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ UNDO = "Undo"
 SHOW_WHOLE = "Show all of each photo"
 AGAIN = "Check again"
 REPORTS = 4
-ONCE: dict[str, Any] = {"show_progress": "hidden", "queue": False, "trigger_mode": "once"}
+ONCE: dict[str, Any] = {"queue": False, "trigger_mode": "once", **SILENT}
 """For decisions: one that comes before the answer to the last would be about a photo not seen yet."""
 
 KEYS = """() => document.addEventListener('keydown', event => {
@@ -207,7 +207,7 @@ def wire(p: Panel, mine: Mine, controls: list[Any]) -> Step:
         for told in _checking.follow(request, partial(_check, base), _so_far):
             yield [told.words, gr.Button(visible=not told.over), gr.Button(interactive=told.over)]
 
-    checked = p.go.click(check, given, [p.progress, p.cancel, p.go], show_progress="hidden")
+    checked = p.go.click(check, given, [p.progress, p.cancel, p.go], **SILENT)
     checked.then(show, given, p.shown, **QUIET)
     p.cancel.click(_checking.cancel, None, None, queue=False)
     for kind, section in p.sections.items():

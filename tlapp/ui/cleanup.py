@@ -15,7 +15,7 @@ from tlapp.cleanup import Done, Kind
 from tlapp.errors import printable
 from tlapp.tasks import Report, Task
 from tlapp.ui import pieces
-from tlapp.ui.frame import QUIET, Waiting
+from tlapp.ui.frame import QUIET, SILENT, Waiting
 
 MOST = 200
 """Items of a kind that are named."""
@@ -76,10 +76,10 @@ def build(dataset: gr.BrowserState, is_of_here: bool) -> Any:
             found = _found(told.answer[1], _done(told.answer[0])) if told.answer else _meanwhile(told.words)
             yield [_where(is_of_here), *found]
 
-    box.expand(count, dataset, panel.shown, show_progress="hidden")
-    again.click(count, dataset, panel.shown, show_progress="hidden")
+    box.expand(count, dataset, panel.shown, **SILENT)
+    again.click(count, dataset, panel.shown, **SILENT)
     ticks.input(_button, [ticks, panel.planned], go, **QUIET)
-    return go.click(delete, [ticks, panel.planned, dataset], panel.shown, show_progress="hidden")
+    return go.click(delete, [ticks, panel.planned, dataset], panel.shown, **SILENT)
 
 
 def _looked_at(shown: str) -> list[str]:

@@ -15,7 +15,7 @@ from tlapp.errors import DataError, printable
 from tlapp.tasks import Report, Task
 from tlapp.ui import audit, division, pieces, shelf
 from tlapp.ui.drop import drop_zone, gather
-from tlapp.ui.frame import Mine, Step, Tab, Waiting
+from tlapp.ui.frame import SILENT, Mine, Step, Tab, Waiting
 from tlapp.ui.serve import uploads_folder
 
 GONE = "Your photos are gone from the workspace. Load them again."
@@ -181,10 +181,10 @@ def _wire_reading(p: Parts, mine: Mine, takes_paths: bool) -> None:
     def from_demo(name: str, mode: str, request: gr.Request) -> Iterator[list[Any]]:
         yield from follow(_scan_demo, name, mode, request)
 
-    p.zone.upload(from_zone, [p.zone, mine.dataset, p.mode], outputs, show_progress="hidden")
+    p.zone.upload(from_zone, [p.zone, mine.dataset, p.mode], outputs, **SILENT)
     for event in (p.read.click, p.path.submit, p.test.submit):
-        event(from_path, [p.path, p.test, mine.dataset, p.mode], outputs, show_progress="hidden")
-    p.drawn.click(from_demo, [mine.dataset, p.mode], outputs, show_progress="hidden")
+        event(from_path, [p.path, p.test, mine.dataset, p.mode], outputs, **SILENT)
+    p.drawn.click(from_demo, [mine.dataset, p.mode], outputs, **SILENT)
     p.cancel.click(_reading.cancel, None, None, queue=False)
 
 

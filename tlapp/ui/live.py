@@ -20,7 +20,7 @@ from tlapp.plan import instant, instant_of, too_few_to_tune
 from tlapp.runs import Run
 from tlapp.ui import pieces, shelf
 from tlapp.ui.curve import curve
-from tlapp.ui.frame import QUIET, Mine, Step, Tab
+from tlapp.ui.frame import QUIET, SILENT, Mine, Step, Tab
 from tlapp.ui.overlay import single
 from tlapp.ui.shelf import Record
 
@@ -114,7 +114,7 @@ def build(mine: Mine, below: Strip) -> Tab:
     def look(name: str, before: str) -> list[Any]:
         return shared(name, before)
 
-    below.tick.tick(look, looks.inputs, outputs, queue=False, show_progress="hidden")
+    below.tick.tick(look, looks.inputs, outputs, queue=False, **SILENT)
     for button in (stop, below.stop):
         button.click(ask_to_stop, looks.inputs, outputs, **QUIET)
     leave.click(leave_line, looks.inputs, outputs, **QUIET)

@@ -14,7 +14,7 @@ import gradio as gr
 from tlapp.runs import Run
 from tlapp.tasks import Report, Task
 from tlapp.ui import pieces, shelf
-from tlapp.ui.frame import QUIET, Waiting
+from tlapp.ui.frame import QUIET, SILENT, Waiting
 from tlapp.ui.serve import download_folder
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def build(pick: gr.Dropdown) -> Panel:
             words, file = (_proof(run, told.answer), _file(told.answer)) if told.answer else (told.words, _no_file())
             yield [words, gr.Button(visible=not told.over), gr.Button(interactive=told.over), file]
 
-    go.click(export, [pick, more], [said, cancel, go, save], show_progress="hidden")
+    go.click(export, [pick, more], [said, cancel, go, save], **SILENT)
     cancel.click(_exporting.cancel, None, None, queue=False)
     pick.change(_exporting.leave, pick, None, **QUIET)
     return panel

@@ -20,7 +20,7 @@ from tlapp.tasks import Report, Task
 from tlapp.ui import answers, correct, pieces, sheets, shelf, why
 from tlapp.ui.camera import live_view
 from tlapp.ui.drop import PHOTOS, drop_zone
-from tlapp.ui.frame import QUIET, Mine, Step, Tab, Waiting, choices, listed
+from tlapp.ui.frame import QUIET, SILENT, Mine, Step, Tab, Waiting, choices, listed
 from tlapp.ui.sheets import Sheet
 from tlapp.ui.shelf import Model
 
@@ -149,9 +149,9 @@ def build(mine: Mine, dialog: gr.HTML, anywhere: gr.HTML) -> Tab:
     why.open_on(shown.select, show_why, sheet, dialog)
     outputs = [shown, sheet, download, old, again, panel.tally, panel.add]
     follows = [progress, cancel, *outputs]
-    zone.upload(from_zone, [zone, pick, sheet, mine.dataset], follows, show_progress="hidden")
-    anywhere.upload(from_anywhere, [anywhere, pick, sheet, mine.dataset, mine.run], follows, show_progress="hidden")
-    again.click(ask_again, [pick, sheet, mine.dataset], follows, show_progress="hidden")
+    zone.upload(from_zone, [zone, pick, sheet, mine.dataset], follows, **SILENT)
+    anywhere.upload(from_anywhere, [anywhere, pick, sheet, mine.dataset, mine.run], follows, **SILENT)
+    again.click(ask_again, [pick, sheet, mine.dataset], follows, **SILENT)
     cancel.click(_looking.cancel, None, None, queue=False)
     camera.input(from_camera, [camera, pick, sheet, mine.dataset], outputs, queue=False)
     unseen.click(from_test_photos, [pick, sheet, mine.dataset], outputs, queue=False)

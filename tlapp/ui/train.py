@@ -15,7 +15,7 @@ from tlapp.dataset import Dataset
 from tlapp.errors import DataError, PlanError
 from tlapp.plan import AUGMENTATIONS, Plan
 from tlapp.ui import audit, form, once, pieces, preview, recall, shelf, tries, views, weights
-from tlapp.ui.frame import QUIET, Mine, Recall, Step, Tab
+from tlapp.ui.frame import QUIET, SILENT, Mine, Recall, Step, Tab
 
 FIRST = catalog.get(catalog.INCLUDED)
 
@@ -160,11 +160,9 @@ def build(mine: Mine, data: Tab) -> Tab:
 
     names_preset = Step(lambda values: _preset(p, values), inputs, p.preset)
     tells.after(names_preset.after(tries.wire(p.tries, inputs, read, fills)))
-    started = [p.go.click(start, inputs, mine.run, queue=False, show_progress="hidden")]
+    started = [p.go.click(start, inputs, mine.run, queue=False, **SILENT)]
     if data.start:
-        started.append(
-            data.start.click(start_at_once, inputs | {suited}, mine.run, queue=False, show_progress="hidden")
-        )
+        started.append(data.start.click(start_at_once, inputs | {suited}, mine.run, queue=False, **SILENT))
 
     until_told = gr.Timer(0.5, active=False)
     filled = [p.preset, p.photo, *p.suggested, p.recalled, p.tries.said, *p.told, suited, until_told]

@@ -17,7 +17,7 @@ from tlapp.errors import DataError, UserError
 from tlapp.plan import Plan
 from tlapp.tasks import Report, Task
 from tlapp.ui import pieces
-from tlapp.ui.frame import Waiting
+from tlapp.ui.frame import SILENT, Waiting
 
 if TYPE_CHECKING:
     from tlapp.tune import Trial, Tuned
@@ -78,9 +78,7 @@ def wire(
                 changed |= {fills["solver"]: best.solver, fills["fine_tune_rate"]: best.fine_tune_rate}
             yield changed
 
-    return panel.go.click(
-        follow, inputs | {panel.budget}, [panel.said, panel.cancel, *fills.values()], show_progress="hidden"
-    )
+    return panel.go.click(follow, inputs | {panel.budget}, [panel.said, panel.cancel, *fills.values()], **SILENT)
 
 
 def _sweep(found: Dataset, plan: Plan, budget: float, report: Report) -> Tuned:

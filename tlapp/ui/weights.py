@@ -12,7 +12,7 @@ from tlapp import catalog, fetching, weightfile, workspace
 from tlapp.errors import WeightsError
 from tlapp.tasks import Task
 from tlapp.ui import form, pieces
-from tlapp.ui.frame import QUIET, Waiting
+from tlapp.ui.frame import QUIET, SILENT, Waiting
 
 _fetching = Waiting("Fetching was cancelled. Nothing was kept.")
 
@@ -82,11 +82,9 @@ def wire(panel: Panel, backbone: gr.Radio) -> list[Any]:
             # The person may have gone on to another backbone: what is chosen stays.
             yield [told.words, gr.Button(visible=not told.over), gr.Radio(form.backbone_choices())]
 
-    fetched = panel.fetch.click(fetch, backbone, [panel.said, panel.cancel, backbone], show_progress="hidden")
+    fetched = panel.fetch.click(fetch, backbone, [panel.said, panel.cancel, backbone], **SILENT)
     fetched = fetched.then(pieces.guarded(state), [backbone, panel.name], panel.shown, **QUIET)
-    given = panel.file.upload(
-        _keep, [panel.file, backbone], [panel.said, *panel.shown], queue=False, show_progress="hidden"
-    )
+    given = panel.file.upload(_keep, [panel.file, backbone], [panel.said, *panel.shown], queue=False, **SILENT)
     return [fetched, given]
 
 
