@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import SIDES, fill, quick, watch
@@ -431,6 +432,21 @@ def test_bytes_are_on_the_disk_before_their_name_and_the_name_before_all_is_said
         seen.order.removed(path)
     assert seen.order.syncs > 0
     assert seen.order.end() == []
+
+
+@pytest.mark.parametrize("knows_it", [True, False])
+def test_on_macos_the_disk_itself_is_asked_to_keep_what_was_written(tmp_path, monkeypatch, knows_it):
+    asked = []
+
+    def fcntl(descriptor, command, *_):
+        asked.append(command)
+        if not knows_it:
+            raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(workspace, "fcntl", SimpleNamespace(F_FULLFSYNC=51, fcntl=fcntl))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: asked.append("fsync"))
+    workspace.sync_folder(tmp_path)
+    assert asked == ([51] if knows_it else [51, "fsync"])
 
 
 @pytest.mark.parametrize(

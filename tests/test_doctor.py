@@ -198,12 +198,19 @@ def test_a_read_only_workspace_is_looked_at_and_named(well, home, monkeypatch):
     assert [one.state for one in found.runs] == ["finished"]
 
 
-def test_a_place_that_keeps_no_files_is_no_full_disk(well, monkeypatch):
+@pytest.mark.parametrize("may_write", [True, False])
+def test_a_place_that_keeps_no_files_is_no_full_disk_but_a_disk_that_tells_no_size_is_taken(
+    well, home, tmp_path, monkeypatch, may_write
+):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(total=0, used=0, free=0))
     found = examine()
+    assert (found.needs, found.free_megabytes) == ((), None)
+    monkeypatch.setattr(os, "access", lambda path, mode: may_write)
+    monkeypatch.setenv("TLAPP_HOME", str(tmp_path / "elsewhere"))
+    found = examine()
     assert not found.writable
-    assert "keeps no files. Set TLAPP_HOME" in said(found)
-    assert "are free" not in said(found)
+    (need,) = found.needs
+    assert need.what.endswith("elsewhere cannot be made: " + str(tmp_path) + " keeps no files.")
 
 
 def test_a_run_whose_photos_are_gone_is_listed_and_needs_nobody(tlapp, well):
@@ -211,7 +218,7 @@ def test_a_run_whose_photos_are_gone_is_listed_and_needs_nobody(tlapp, well):
     shutil.rmtree(well.dataset_folder)
     found = examine()
     assert (found.without_photos, found.needs) == ((well.id,), ())
-    assert f"Runs whose photos are not here, which only answer: {well.id}" in tlapp("doctor")[1]
+    assert f"Runs whose photos are not here, which cannot be resumed or explained: {well.id}" in tlapp("doctor")[1]
 
 
 def test_a_full_disk_is_named(well, monkeypatch):

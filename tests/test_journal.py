@@ -153,9 +153,7 @@ def test_what_page_and_commands_do_leaves_no_password_source_or_photo(home, tlap
     assert {"dataset_read", "run_created", "run_started", "run_finished", "command_ended"} <= set(events)
     read, made = lines(home, "dataset_read")[0], lines(home, "run_created")[0]
     assert (read["photos"], read["classes"], read["dataset"]) == (20, 2, made["dataset"])
-    (refused,) = [line for line in lines(home, "command_ended") if "error" in line]
-    assert refused["error"] == "UserError"
-    assert refused["message"].startswith("The address 'nowhere.invalid' is not known here.")
+    assert [line["error"] for line in lines(home, "command_ended") if "error" in line] == ["UserError"]
     assert max(map(len, text.splitlines())) < 1000
 
 

@@ -195,11 +195,18 @@ def test_what_shows_a_run_that_somebody_deleted_shows_none(own_run, page):
 # --- answers that come late
 
 
-@pytest.mark.parametrize(("before", "is_kept"), [("", True), ("its own", True), ("0002-aaaaaa", False)])
-def test_what_is_open_of_a_run_stays_where_that_run_is_shown_once_more(own_run, page, before, is_kept):
-    filled = handlers(page)["results.show"](own_run.id, own_run.id if before == "its own" else before)
-    cell, exported, zip_of_it = filled[2], *filled[-3:-1]
-    assert [part == gr.skip() for part in (cell, exported, zip_of_it)] == [is_kept] * 3
+def test_what_is_open_of_a_report_stays_where_that_is_shown_once_more_and_goes_with_another(own_run, page):
+    show = handlers(page)["results.show"]
+
+    def kept(before):
+        filled = show(own_run.id, before)
+        return [part == gr.skip() for part in (filled[2], *filled[-3:-1])]  # photos of a cell, an export and its zip
+
+    shown = show(own_run.id, "")[-1]
+    assert kept("") == kept(shown) == [True] * 3
+    assert kept(f"0002-aaaaaa {own_run.report()['model_sha256']}") == [False] * 3
+    own_run.deliver(b"the model of the same run, resumed", own_run.report())
+    assert kept(shown) == [False] * 3
 
 
 def test_the_end_of_a_run_is_news_only_to_pages_that_saw_it_live(own_run, page):
@@ -209,7 +216,7 @@ def test_the_end_of_a_run_is_news_only_to_pages_that_saw_it_live(own_run, page):
     drawn, ended = 1, 8
     opened = look(live.OLD)
     assert [opened[ended], look(opened[drawn])[ended]] == ["", ""]
-    assert look(f"{own_run.id} 2 3 1 True")[ended].startswith(own_run.id)
+    assert look(f"{own_run.id} 2 3 1 True 900")[ended].startswith(own_run.id)
 
 
 def test_a_run_deleted_while_somebody_works_with_it_ends_in_a_sentence_and_nothing_half(own_run, home, tmp_path):

@@ -332,7 +332,7 @@ def test_open_to_others_the_page_answers_to_addresses_and_to_its_own_name(start)
     served = start(host="0.0.0.0", auth=AUTH, say=said.append)
     port = urlsplit(served.url).port
     assert served.url == f"http://localhost:{port}/"
-    assert f"http://{socket.gethostname()}:{port}/" in said[0]
+    assert f"http://{socket.gethostname()}:{port}/" in said[1]
     assert "tlapp: sign in" in ask(served)[1]
     for host in ("192.168.1.5", "[2001:db8::1]", socket.gethostname(), "localhost"):
         assert ask(served, host=f"{host}:{port}")[0] == 200

@@ -80,7 +80,7 @@ class Checkup:
     """All that was found.
 
     Attributes:
-        without_photos: runs whose photos are not here: these answer, but cannot be resumed or explained.
+        without_photos: runs whose photos are not here: these cannot be resumed or explained.
         leftovers: what killed processes left, which goes by itself.
     """
 
@@ -237,21 +237,22 @@ def _place(home: Path, needs: list[Need]) -> tuple[bool, bool, float | None]:
     """Whether it exists, whether it may be written to, and free space in MB."""
     nearest = next((folder for folder in (home, *home.parents) if folder.exists()), Path("/"))
     writable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    free = None
+    with contextlib.suppress(OSError):
+        usage = shutil.disk_usage(nearest)
+        free = usage.free if usage.total else None  # of some network disks nothing is told
+        if not usage.total and not home.exists():  # such as in /proc, whatever one's rights are
+            what = f"The workspace {printable(str(home))} cannot be made: {printable(str(nearest))} keeps no files."
+            needs.append(Need(what, "Set TLAPP_HOME to a folder on a disk."))
+            return False, False, None
     if not writable:
         what = f"The workspace {printable(str(home))} cannot be written to."
         needs.append(Need(what, "Give yourself the right to, or set TLAPP_HOME to a folder that you may write to."))
     elif (log := journal.path(home)).exists() and not (log.is_file() and os.access(log, os.W_OK)):
         what = f"The log {printable(str(log))} cannot be written to, so faults leave no details."
         needs.append(Need(what, "Move it elsewhere, or give yourself the right to write to it."))
-    try:
-        usage = shutil.disk_usage(nearest)
-    except OSError:
+    if free is None:
         return home.is_dir(), writable, None
-    free = usage.free
-    if not usage.total:  # such as /proc, which takes no files whatever one's rights are
-        what = f"The workspace {printable(str(home))} cannot be made: {printable(str(nearest))} keeps no files."
-        needs.append(Need(what, "Set TLAPP_HOME to a folder on a disk."))
-        return home.is_dir(), False, 0.0
     if free < LEAST_FREE_BYTES:
         what = f"Only {free / 1e6:,.0f} MB are free where the workspace is."
         needs.append(Need(what, "Free some space, or set TLAPP_HOME to a folder on a larger disk."))

@@ -55,7 +55,7 @@ def _workspace(found: Checkup) -> Iterator[str]:
         counts = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
         yield f"{kind.capitalize()}s: {counts or 'none'}"
     yield from _listed("Datasets that no run learned from", found.unused_datasets)
-    yield from _listed("Runs whose photos are not here, which only answer", found.without_photos)
+    yield from _listed("Runs whose photos are not here, which cannot be resumed or explained", found.without_photos)
     yield from _listed("Left by processes that were ended, and removed by itself", found.leftovers)
     yield from _listed(
         "Locks held",

@@ -1,10 +1,10 @@
 """What the app did and what went wrong: one line of JSON each in `tlapp.log` of the workspace.
 
 It is made to be sent to others: it holds ids, counts, durations and faults with their tracebacks; no photos, passwords
-or headers (but the host that a refused request asked for), and of names only what a fault or a refusal itself says.
-Page and command line write to one file, which is set aside at 1 MB; three older ones stay. A line that cannot be
-written is lost in silence: nothing fails for want of a log, and no workspace is made for it, but that of a fault.
-`TLAPP_LOG=off` leaves it out.
+or headers (but the host that a refused request asked for), and of names only what a fault itself says. Page and command
+line write to one file, which is set aside at 1 MB; three older ones stay. A line that cannot be written is lost in
+silence: nothing fails for want of a log, and no workspace is made for it, but that of a fault. `TLAPP_LOG=off` leaves
+it out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tlapp import __version__, workspace
-from tlapp.errors import UserError, printable
+from tlapp.errors import printable
 from tlapp.events import Event, Queued, Resumed, RunFailed, RunFinished, RunStarted, RunStopped
 
 NAME = "tlapp.log"
@@ -129,20 +129,19 @@ def conceal(secret: str) -> None:
 
 def command(name: str, work: Callable[[], int]) -> int:
     """Do the work of a command of the app, with its start and end in the log; its exit code."""
-    began, ended = time.monotonic(), dict[str, Any]()
+    began, code, ended = time.monotonic(), None, ""
     note("command_started", command=name)
     try:
         with listening(warnings_too=True):
-            ended["code"] = code = work()
+            code = work()
             return code
     except BaseException as error:
-        ended["error"] = type(error).__name__
-        if isinstance(error, UserError):
-            ended["message"] = str(error)
+        ended = type(error).__name__
         raise
     finally:
         settle()
-        note("command_ended", command=name, seconds=time.monotonic() - began, **ended)
+        facts = {"error": ended} if ended else {"code": code}
+        note("command_ended", command=name, seconds=time.monotonic() - began, **facts)
 
 
 def recent(home: Path) -> list[dict[str, Any]]:

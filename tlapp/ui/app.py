@@ -33,6 +33,7 @@ KEEP_TAB = """() => {
   addEventListener('pagehide', () => {
     const now = all().find(tab => tab.ariaSelected === 'true');
     if (now) sessionStorage.setItem('tlapp-tab', now.textContent.trim());
+    else sessionStorage.removeItem('tlapp-tab');
   });
 }"""
 """Reloaded, the page stays at its tab."""
@@ -118,7 +119,7 @@ def build_app(takes_paths: bool = True, is_shared: bool = False) -> gr.Blocks:
                 live_tab = live.build(browser, below)
             with gr.Tab("3 Results", id="results") as results_title:
                 tops.append(top("results"))
-                results_tab = results.build(browser, dialog, is_of_here=takes_paths)
+                results_tab = results.build(browser, dialog, takes_paths)
             with gr.Tab("4 Test", id="test") as test_title:
                 tops.append(top("test"))
                 test_tab = test.build(browser, dialog, anywhere)
@@ -140,7 +141,7 @@ def build_app(takes_paths: bool = True, is_shared: bool = False) -> gr.Blocks:
         list_results, show_own, offer_result, list_runs = results_tab.refresh
         list_models, choose_own, offer_model = test_tab.refresh
         undone = [_where_undone(offer) for offer in (offer_result, offer_model)]
-        _then(loaded, at_once(*shown, *live_tab.refresh, *undone), *checked, *follows, *recalls)
+        _then(loaded, at_once(*shown, *live_tab.refresh, *undone), *checked, *follows, *recalls, list_runs)
         for event in train_tab.changed:
             _then(event, *live_tab.refresh)
         for event in results_tab.changed:
@@ -209,12 +210,13 @@ def _where_undone(offer: Step) -> Step:
 def _once_ended(show: Step, offer: Step, ended: gr.Textbox) -> Step:
     """Show this browser's run once it has ended; an instant model, which nobody started, is only offered."""
 
-    def shown(end: str, own: str, *given: Any) -> Any:
+    def shown(end: str, own: str, pick: str | None, dataset: str, by_hand: str | None, *more: Any) -> Any:
         if not end:  # a run has just begun
             return gr.skip()
         run = shelf.run(own)
-        is_offered = run is not None and run.plan.is_instant
-        return offer.function(own, *given) if is_offered else show.function(own, *given[3:])  # `more` of `choices`
+        if run and run.plan.is_instant:
+            return offer.function(own, pick, dataset, by_hand, *more)
+        return show.function(own, *more)
 
     return Step(pieces.guarded(shown), [ended, *offer.inputs], show.outputs)
 

@@ -42,11 +42,11 @@ class Panel(NamedTuple):
         return [self.where, self.said, self.ticks, self.items, self.go, self.again, self.planned]
 
 
-def build(dataset: gr.BrowserState, is_of_here: bool) -> Any:
+def build(dataset: gr.BrowserState, takes_paths: bool) -> Any:
     """Lay the panel out, folded up, and return the event of a deletion.
 
-    `dataset`: the photos that the page shows, which stay. `is_of_here`: whether who sees the page sits at this machine,
-    and so is told where the workspace lies.
+    `dataset`: the photos that the page shows, which stay. `takes_paths`: whether who sees the page sits at this
+    machine, as in `build_app`, and so is told where the workspace lies.
     """
     with gr.Accordion("What lies on the disk", open=False, elem_id="disk") as box:
         where, said = gr.HTML(elem_id="disk-where"), gr.HTML(elem_id="disk-said")
@@ -64,7 +64,7 @@ def build(dataset: gr.BrowserState, is_of_here: bool) -> Any:
 
         for told in _counting.follow(request, work, lambda _: "Counting what lies in the workspace…"):
             found = _found(told.answer, "") if told.answer is not None else _meanwhile(told.words)
-            yield [_where(is_of_here), *found]
+            yield [_where(takes_paths), *found]
 
     def delete(kinds: list[str], planned: tuple[Kind, ...], shown: str, request: gr.Request) -> Iterator[list[Any]]:
         def work(report: Report) -> tuple[Done, tuple[Kind, ...]]:
@@ -74,7 +74,7 @@ def build(dataset: gr.BrowserState, is_of_here: bool) -> Any:
 
         for told in _counting.follow(request, work, _deleting):
             found = _found(told.answer[1], _done(told.answer[0])) if told.answer else _meanwhile(told.words)
-            yield [_where(is_of_here), *found]
+            yield [_where(takes_paths), *found]
 
     box.expand(count, dataset, panel.shown, **SILENT)
     again.click(count, dataset, panel.shown, **SILENT)
@@ -91,13 +91,16 @@ def _deleting(_: Task[Any]) -> str:
 
 
 def _meanwhile(words: str) -> list[Any]:
-    """While it is counted or deleted, nothing can be pressed; where that failed, it can be counted again."""
+    """What is behind `where` while it is counted or deleted: nothing can be pressed; where that failed, it can be
+    counted again.
+    """
     is_over = "tl-progress" not in words
     off = gr.Button(interactive=False)
     return [words, gr.skip(), gr.skip(), off, gr.Button(visible=is_over, interactive=True), gr.skip()]
 
 
 def _found(kinds: Sequence[Kind], said: str) -> list[Any]:
+    """What is behind `where` once it was counted."""
     there = [kind for kind in kinds if kind.items]
     ticked = [kind.name for kind in there if kind.name in cleanup.HARMLESS]
     if not there:
@@ -112,11 +115,11 @@ def _found(kinds: Sequence[Kind], said: str) -> list[Any]:
     ]
 
 
-def _where(is_of_here: bool) -> str:
+def _where(takes_paths: bool) -> str:
     home = workspace.home()
     free = room.free(home)
     left = "" if free is None else f" {room.in_words(free)} are free there."
-    named = f", `{printable(str(home))}`" if is_of_here else ""
+    named = f", `{printable(str(home))}`" if takes_paths else ""
     words = f"This page and the command line share one workspace{named}.{left}"
     return f'<p class="tl-hint">{pieces.words(words)}</p>'
 

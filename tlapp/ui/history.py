@@ -225,7 +225,8 @@ def _as_it_stands(run: Run, _is_live: bool, _stamp: Any) -> tuple[str, ...]:
             test, time = evaluate.brief(report["accuracy"], report["n_test"]), _time(report["seconds"])
         header, backbone = run.header(), catalog.get(plan.backbone).title
         source = printable(Path(header["source"]).name) + (", from elsewhere" if "origin" in header else "")
-        return (history.about(run).name, run.state(), source, test, backbone, history.approach(plan), time)
+        state = "waiting" if run.waits_for() else run.state()
+        return (history.about(run).name, state, source, test, backbone, history.approach(plan), time)
     except (RunError, KeyError, TypeError):
         return (history.about(run).name, "damaged", *["–"] * (len(COLUMNS) - 3))
 

@@ -77,7 +77,7 @@ def build(mine: Mine, below: Strip) -> Tab:
                 resume = gr.Button("Resume", visible=False, min_width=90, elem_id="resume")
             to_test = gr.Button("Test it on a photo", visible=False, elem_id="to-test")
             take = gr.Button("Take the instant model", visible=False, elem_id="take-instant")
-    drawn, ended = gr.State(OLD), gr.Textbox("", visible=False)
+    drawn, ended = gr.Textbox(OLD, visible=False), gr.Textbox("", visible=False)
     outputs = [plot, drawn, status, stop, resume, to_test, take, below.tick, ended, below.row, below.words, leave]
 
     @pieces.guarded
@@ -162,10 +162,11 @@ def _view(record: Record | None, before: str, queued: str) -> list[Any]:
     if record is None:
         words = pieces.notice("info", "No run yet. Press Train, and its curves appear here.")
         return [curve([], 1), "", words, *_nothing_lives()]
-    now = f"{record.run.id} {len(record.epochs)} {record.n_epochs} {record.delivered} {record.live}"
+    curve_of = f"{record.run.id} {len(record.epochs)} {record.n_epochs} {record.delivered} {record.live} "
+    now = f"{curve_of}{record.position}"
     is_old = not record.live and before in (OLD, now + OLD)
     return [
-        gr.skip() if now == before.removesuffix(OLD) else single(record),
+        gr.skip() if before.startswith(curve_of) else single(record),
         now + OLD if is_old else now,
         _about(record) + _status(record) + queued,
         gr.Button(visible=record.live),

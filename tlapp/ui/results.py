@@ -30,10 +30,10 @@ NOTHING = f'<p class="tl-hint">{EMPTY}</p>'
 ELSEWHERE = "<p>This run was opened from elsewhere: its score is what it says of itself, and was not measured here.</p>"
 
 
-def build(mine: Mine, dialog: gr.HTML, is_of_here: bool) -> Tab:
+def build(mine: Mine, dialog: gr.HTML, takes_paths: bool) -> Tab:
     """Lay the tab out; its refreshes list the runs, as `choices` says.
 
-    `dialog`: that of `why`. `is_of_here`: whether who sees the page sits at this machine.
+    `dialog`: that of `why`. `takes_paths`: whether who sees the page sits at this machine, as in `build_app`.
     """
     pick = gr.Dropdown([], label="Run", elem_id="pick-run", interactive=True)
     score = gr.HTML(NOTHING, elem_id="score")
@@ -47,8 +47,8 @@ def build(mine: Mine, dialog: gr.HTML, is_of_here: bool) -> Tab:
         made = gr.DownloadButton("Last file", visible="hidden")
     along = takeaway.build(pick)
     every = history.build(pick)
-    cleaned = cleanup.build(mine.dataset, is_of_here)
-    now = gr.State("")  # the run that is shown
+    cleaned = cleanup.build(mine.dataset, takes_paths)
+    now = gr.Textbox("", visible=False)  # which report is shown, as the page itself remembers it
     shown = [score, counts, cell, details, *certain.parts, rest, *files, *along.parts, now]
 
     @pieces.guarded
@@ -57,15 +57,15 @@ def build(mine: Mine, dialog: gr.HTML, is_of_here: bool) -> Tab:
         offered = [gr.Button(visible=run is not None)] * len(files)
         if run is None:
             return [NOTHING, "", "", "", *certain.show(None), "", *offered, *takeaway.show(None), ""]
-        # What the person opened of this run stays open: where two requests show it first, the later may come late.
-        is_another = before not in ("", run.id)
-        matrix_and_cell = [matrix.confusion(run.report()), "" if is_another else gr.skip()]
-        by_class = pieces.section("Class by class", _per_class(run.report(), list(run.classes)))
+        report = run.report()
+        key = f"{run.id} {report.get('model_sha256')}"
+        if key == before:
+            return [gr.skip()] * len(shown)
+        is_another = before != ""  # of two requests that both show the first, the later wipes off nothing opened since
+        matrix_and_cell = [matrix.confusion(report), "" if is_another else gr.skip()]
+        by_class = pieces.section("Class by class", _per_class(report, list(run.classes)))
         parts = [_score(run), *matrix_and_cell, by_class, *certain.show(run), _rest(run)]
-        return [*parts, *offered, *takeaway.show(run, is_another), run.id]
-
-    def show_picked(name: str | None, before: str) -> Any:
-        return gr.skip() if name == before else show(name, before)  # Gradio tells of a choice twice
+        return [*parts, *offered, *takeaway.show(run, is_another), key]
 
     @pieces.guarded
     def show_cell(name: str | None, event: gr.EventData) -> str:
@@ -82,8 +82,7 @@ def build(mine: Mine, dialog: gr.HTML, is_of_here: bool) -> Tab:
         chosen = shelf.model(name or own)
         options = history.models()
         value = chosen.run.id if chosen else None
-        is_shown = value is not None and value == name
-        return [listed(options, value, name), *([gr.skip()] * len(shown) if is_shown else show(value, before))]
+        return [listed(options, value, name), *show(value, before)]
 
     @pieces.guarded
     def make(make_it: Callable[[Run], Path], name: str | None) -> str:
@@ -96,7 +95,7 @@ def build(mine: Mine, dialog: gr.HTML, is_of_here: bool) -> Tab:
         run = shelf.run(name)
         return name if run and run.has_model() else gr.skip()
 
-    every.refresh.after(pick.input(show_picked, [pick, now], shown, **QUIET))
+    every.refresh.after(pick.input(show, [pick, now], shown, **QUIET))
     counts.select(show_cell, pick, cell, **QUIET).then(None, js=TO_CELL)
     for photos in (cell, rest):
         why.open_on(photos.select, show_why, pick, dialog)

@@ -135,12 +135,11 @@ def launch(
         stack.callback(on_close)
         name = "localhost" if address.is_unspecified else f"[{address}]" if address.version == 6 else address
         served = Served(f"http://{name}:{port}/", stack.pop_all())
-    if address.is_unspecified:
-        say(f"Other machines reach it at http://{socket.gethostname()}:{port}/, or at an address of this machine.")
+    afar = f"http://{socket.gethostname()}:{port}/" if address.is_unspecified else ""
     if wait:
-        _wait(demo, served, say, on_open, browser)
+        _wait(demo, served, afar, say, on_open, browser)
     else:
-        _announce(served, say, on_open, browser)
+        _announce(served, afar, say, on_open, browser)
     return served
 
 
@@ -161,8 +160,12 @@ def _noted(is_open: bool, port: int, has_password: bool) -> Iterator[None]:
         journal.note("page_ended", seconds=time.monotonic() - began)
 
 
-def _announce(served: Served, say: Callable[[str], None], on_open: Callable[[str], object], browser: bool) -> None:
+def _announce(
+    served: Served, afar: str, say: Callable[[str], None], on_open: Callable[[str], object], browser: bool
+) -> None:
     say(f"The page is at {served.url} (Ctrl-C ends it).")
+    if afar:
+        say(f"Other machines reach it at {afar}, or at an address of this machine.")
     on_open(served.url)
     if browser:
         with contextlib.suppress(webbrowser.Error):
@@ -198,10 +201,15 @@ def download_folder() -> Iterator[Path]:
 
 
 def _wait(
-    demo: gr.Blocks, served: Served, say: Callable[[str], None], on_open: Callable[[str], object], browser: bool
+    demo: gr.Blocks,
+    served: Served,
+    afar: str,
+    say: Callable[[str], None],
+    on_open: Callable[[str], object],
+    browser: bool,
 ) -> None:
     try:
-        _announce(served, say, on_open, browser)
+        _announce(served, afar, say, on_open, browser)
         while demo.server.thread.is_alive():
             demo.server.thread.join(0.5)
     except KeyboardInterrupt:

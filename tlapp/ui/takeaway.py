@@ -77,7 +77,7 @@ def build(pick: gr.Dropdown) -> Panel:
 
 
 def show(run: Run | None, is_another: bool = True) -> list[Any]:
-    """New values of `Panel.parts`; what was exported stays there, unless another run than before `is_another`."""
+    """New values of `Panel.parts`. `is_another`: whether another was shown before, whose export goes."""
     said = ["", _no_file()] if is_another else [gr.skip(), gr.skip()]
     return [gr.Column(visible=run is not None), *said]
 
