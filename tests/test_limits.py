@@ -262,6 +262,7 @@ def test_another_machine_takes_no_more_than_its_part_and_a_body_on_its_way_takes
     monkeypatch.setattr(limits, "MOST_AT_WORK", 4)
     monkeypatch.setattr(limits, "MOST_WAITING", 4)
     monkeypatch.setattr(limits, "MOST_OPEN", 16)
+    monkeypatch.setattr(limits, "DRAIN_SECONDS", 0.05)
     gate = asyncio.Event()
 
     async def app(scope, receive, send):
