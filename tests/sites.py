@@ -157,8 +157,13 @@ def train_to_the_end(page, home):
     n = len(own_runs(home))
     page.locator("#train").click()
     run = until(lambda: own_runs(home)[n:], 30)[0]
-    page.locator("#status", has_text=run.id).locator(".tl-score").wait_for()
+    see_its_score(page, run)
     return run
+
+
+def see_its_score(page, run):
+    """Wait until the score of that run is shown, not of one that it waits behind."""
+    page.locator("#status").filter(has=page.locator(".tl-file", has_text=run.id)).locator(".tl-score").wait_for()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import COLOURS, drop_on, fill, photo, until
-from sites import choice, load_path, own_runs, tab, the_instant
+from sites import choice, load_path, own_runs, see_its_score, tab, the_instant
 
 from tlapp import jobs, runs
 from tlapp.errors import RunError
@@ -40,7 +40,7 @@ def test_with_a_trained_model_it_takes_three(site, folder, new_photo, home):
     drop_on(site.locator("#drop .tl-drop"), folder)
     site.locator("#train-at-once:not([disabled])").click()
     run = until(lambda: own_runs(home), 60)[0]
-    site.locator("#status", has_text=run.id).locator(".tl-score").wait_for()
+    see_its_score(site, run)
     drop_on(site.locator("#status"), new_photo)
     site.locator(ANSWER, has_text="reds").wait_for()
     assert f"run {run.id} answers" in site.locator("#answers").inner_text()

@@ -209,6 +209,13 @@ def test_what_is_open_of_a_report_stays_where_that_is_shown_once_more_and_goes_w
     assert kept(shown) == [False] * 3
 
 
+def test_a_handler_that_is_told_what_was_pressed_is_told_of_every_press(page):
+    """Gradio hands the last of several presses that of the first where it lets the others wait."""
+    told = [f for f in page.fns.values() if "gr.EventData" in getattr(f.fn, "__annotations__", {}).values()]
+    assert len(told) >= 6
+    assert {f.trigger_mode for f in told} == {"multiple"}
+
+
 def test_the_end_of_a_run_is_news_only_to_pages_that_saw_it_live(own_run, page):
     def look(before):
         return handlers(page)["live.view"](own_run.id, before)

@@ -93,6 +93,11 @@ def test_a_name_and_a_note_are_saved_when_left_and_shown_again_and_keys_work_the
     site.locator(f"#runs tr[data-run='{own_run.id}'] button").press("Enter")
     site.locator(f"#runs .tl-chosen[data-run='{own_run.id}']").wait_for()
     until(lambda: own_run.id in picked(site, "pick-run"), 30)
+    history.describe(other, name="even")
+    site.locator(f"#runs tr[data-run='{other.id}'] button").focus()
+    site.keyboard.press("Enter")
+    site.locator("#runs td[data-of=Name]", has_text="even").wait_for()
+    assert site.evaluate("document.activeElement.closest('[data-run]')?.dataset.run") == other.id
 
 
 def test_hostile_names_and_notes_are_shown_literally(site, own_run, other):

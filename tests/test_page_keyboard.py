@@ -3,7 +3,7 @@
 import re
 
 from conftest import fill, until
-from sites import chosen, learning, own_runs
+from sites import chosen, learning, own_runs, see_its_score
 
 TABS = ("1 Data", "2 Train", "3 Results", "4 Test")
 
@@ -60,7 +60,7 @@ def test_the_main_job_is_done_by_keyboard_alone(site, tmp_path, home):
     reach(site, "#train")
     site.keyboard.press("Enter")
     run = until(lambda: own_runs(home), 60)[-1]
-    site.locator("#status", has_text=run.id).locator(".tl-score").wait_for()
+    see_its_score(site, run)
     assert run.plan.epochs == 2
     assert "top" not in run.plan.frozen
 

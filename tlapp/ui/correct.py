@@ -17,7 +17,7 @@ from tlapp.dataset import Dataset, Photo
 from tlapp.errors import DataError, RunError, printable, some
 from tlapp.tasks import Report, Task
 from tlapp.ui import pieces, sheets, shelf
-from tlapp.ui.frame import QUIET, SILENT, Mine, Waiting
+from tlapp.ui.frame import EACH, QUIET, SILENT, Mine, Waiting
 from tlapp.ui.sheets import Sheet
 
 GONE = "These answers are no longer kept. Ask about the photos again."
@@ -118,7 +118,7 @@ def wire(p: Panel, mine: Mine, answers: gr.HTML, sheet: gr.State) -> Any:
         return [back, last.run if back == last.dataset else gr.skip(), *tally(name, back), said, "",
                 gr.Button(visible=False), None]  # fmt: skip
 
-    answers.pick(pick, [sheet, mine.dataset], counted, **{**QUIET, "trigger_mode": "multiple"})
+    answers.pick(pick, [sheet, mine.dataset], counted, **EACH)
     outputs = [mine.dataset, p.progress, p.cancel, *counted, p.news, p.undo, p.last]
     p.add.click(add, [sheet, mine.dataset, mine.run, p.last], outputs, **SILENT)
     p.cancel.click(_adding.cancel, None, None, queue=False)

@@ -16,7 +16,7 @@ from tlapp.compare import compare
 from tlapp.errors import RunError, printable
 from tlapp.runs import Run
 from tlapp.ui import pieces, shelf
-from tlapp.ui.frame import QUIET, Step, listed
+from tlapp.ui.frame import EACH, QUIET, Step, listed
 from tlapp.ui.versus import versus
 
 ELSEWHERE = (
@@ -95,8 +95,10 @@ def build(pick: gr.Dropdown) -> Panel:
     one = [chosen, table, box, head, name, note, other, compared]
 
     @pieces.guarded
-    def choose(shown: str | None, event: gr.EventData) -> list[Any]:
+    def choose(shown: str | None, own: str, event: gr.EventData) -> list[Any]:
         run = shelf.run(event.run)
+        if run and run.id == own:  # what is being typed of it stays
+            return [gr.skip(), _table(run), *[gr.skip()] * (len(one) - 1)]
         return [*_one(run), (shown, run.id) if run and run.has_model() else gr.skip()]
 
     @pieces.guarded
@@ -150,7 +152,7 @@ def build(pick: gr.Dropdown) -> Panel:
             raise RunError("That run is gone. Choose another one.")
         return versus(compare(before, run))
 
-    chose = table.select(choose, pick, [*one, seen], **QUIET)
+    chose = table.select(choose, [pick, chosen], [*one, seen], **EACH)
     for event in (name.blur, name.submit, note.blur):
         event(save, [chosen, name, note], [table, pick], **QUIET)
     removed = delete.click(remove, chosen, [deleted, said, gone], **QUIET)

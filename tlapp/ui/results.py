@@ -16,7 +16,7 @@ from tlapp.errors import RunError
 from tlapp.plan import Plan
 from tlapp.runs import Run, is_unknown
 from tlapp.ui import cleanup, history, matrix, pieces, shelf, sure, takeaway, why
-from tlapp.ui.frame import QUIET, Mine, Tab, choices, listed
+from tlapp.ui.frame import EACH, QUIET, Mine, Tab, choices, listed
 from tlapp.ui.overlay import single
 from tlapp.ui.serve import download_of, uploads_folder
 from tlapp.ui.shelf import Record
@@ -96,7 +96,7 @@ def build(mine: Mine, dialog: gr.HTML, takes_paths: bool) -> Tab:
         return name if run and run.has_model() else gr.skip()
 
     every.refresh.after(pick.input(show, [pick, now], shown, **QUIET))
-    counts.select(show_cell, pick, cell, **QUIET).then(None, js=TO_CELL)
+    counts.select(show_cell, pick, cell, **EACH).then(None, js=TO_CELL)
     for photos in (cell, rest):
         why.open_on(photos.select, show_why, pick, dialog)
     for button, make_it in zip(files, FILES.values(), strict=True):

@@ -13,7 +13,7 @@ import numpy as np
 
 from tlapp.runs import Run
 from tlapp.ui import pieces, shelf
-from tlapp.ui.frame import QUIET
+from tlapp.ui.frame import EACH
 
 if TYPE_CHECKING:
     from tlapp.predict import Predictor
@@ -49,7 +49,7 @@ def open_on(listener: Callable[..., Any], show: Callable[..., Any], inputs: Any,
     """Have `show` fill the dialog upon what `listener` listens to, such as `photos.select`; that it looks is said at
     once, and ends with a fault too.
     """
-    event = listener(show, inputs, dialog, js=WAIT, **QUIET)
+    event = listener(show, inputs, dialog, js=WAIT, **EACH)
     event.success(None, js=OPEN)
     event.failure(None, js=CLOSE)
 
