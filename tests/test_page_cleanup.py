@@ -204,8 +204,11 @@ def test_what_is_open_of_a_report_stays_where_that_is_shown_once_more_and_goes_w
 
     shown = show(own_run.id, "")[-1]
     assert kept("") == kept(shown) == [True] * 3
-    assert kept(f"0002-aaaaaa {own_run.report()['model_sha256']}") == [False] * 3
-    own_run.deliver(b"the model of the same run, resumed", own_run.report())
+    assert kept("0002-aaaaaa 0123456789abcdef True") == [False] * 3
+    own_run.deliver(own_run.model(), own_run.report() | {"seconds": 7777.0})  # resumed, and no epoch was better
+    assert kept(shown) == [False] * 3
+    shown = show(own_run.id, "")[-1]
+    shutil.rmtree(own_run.dataset_folder)
     assert kept(shown) == [False] * 3
 
 
@@ -216,7 +219,7 @@ def test_a_handler_that_is_told_what_was_pressed_is_told_of_every_press(page):
     assert {f.trigger_mode for f in told} == {"multiple"}
 
 
-def test_the_end_of_a_run_is_news_only_to_pages_that_saw_it_live(own_run, page):
+def test_the_end_of_a_run_is_no_news_to_a_page_that_was_opened_after_it(own_run, page):
     def look(before):
         return handlers(page)["live.view"](own_run.id, before)
 

@@ -51,8 +51,9 @@ def open_results(page):
 
 
 def take(page, run):
-    """Choose a run in the table."""
-    page.locator(f"#runs tr[data-run='{run.id}'] td").nth(2).click()
+    """Choose a run in the table, unless it is chosen."""
+    if not page.locator(f"#runs .tl-chosen[data-run='{run.id}']").count():
+        page.locator(f"#runs tr[data-run='{run.id}'] td").nth(2).click()
     page.locator("#one-run-title", has_text=run.id).wait_for()
     page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
     until(lambda: page.locator("#run-name textarea, #run-name input").input_value() == history.about(run).name, 30)

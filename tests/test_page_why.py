@@ -109,3 +109,30 @@ def test_validation_photos_are_not_shown_as_learned_from_where_they_only_judged(
     shown = set(re.findall('alt="\\w+: (.*?)"', html.split("tl-near")[1]))
     assert shown
     assert shown <= {found.photos[int(i)].name for i in split.train}
+
+
+def test_of_two_photos_pressed_in_a_row_the_dialog_tells_of_the_second(own_run, site, monkeypatch):
+    results(site)
+    heat_map, go_on = explain.heat_map, [threading.Event(), threading.Event()]
+    turns = iter(go_on)
+
+    def held_up(*given):
+        assert next(turns).wait(60)
+        return heat_map(*given)
+
+    monkeypatch.setattr(explain, "heat_map", held_up)
+    site.locator(".tl-confusion td button").first.click()
+    cards, waits = site.locator("#cell .tl-card"), site.locator("#why-wait dialog[open]")
+    first, second = (cards.nth(n).locator(".tl-file").inner_text() for n in range(2))
+    cards.nth(0).click()
+    waits.wait_for()
+    site.keyboard.press("Escape")
+    cards.nth(1).click()
+    waits.wait_for()
+    go_on[0].set()
+    site.locator("#why dialog", has_text=first).wait_for(state="attached")
+    assert waits.count() == 1
+    assert site.locator("#why dialog[open]").count() == 0
+    go_on[1].set()
+    site.locator("#why dialog[open]", has_text=second).wait_for()
+    assert waits.count() == 0

@@ -241,10 +241,12 @@ def _place(home: Path, needs: list[Need]) -> tuple[bool, bool, float | None]:
     with contextlib.suppress(OSError):
         usage = shutil.disk_usage(nearest)
         free = usage.free if usage.total else None  # of some network disks nothing is told
-        if not usage.total and not home.exists():  # such as in /proc, whatever one's rights are
-            what = f"The workspace {printable(str(home))} cannot be made: {printable(str(nearest))} keeps no files."
-            needs.append(Need(what, "Set TLAPP_HOME to a folder on a disk."))
-            return False, False, None
+        if not usage.total and not home.exists():  # such as in /proc, which takes no files whatever one's rights are
+            what = (
+                f"The workspace {printable(str(home))} is not there, and {printable(str(nearest))} tells of no space."
+            )
+            needs.append(Need(what, "If it cannot be made there, set TLAPP_HOME to a folder on a disk."))
+            return False, writable, None
     if not writable:
         what = f"The workspace {printable(str(home))} cannot be written to."
         needs.append(Need(what, "Give yourself the right to, or set TLAPP_HOME to a folder that you may write to."))

@@ -37,7 +37,10 @@ that is due; a page that queues another in that moment believes the stream open,
 """
 
 EACH: dict[str, Any] = {**QUIET, "trigger_mode": "multiple"}
-"""For handlers that are told by the event what was pressed: Gradio would hand the last of several that of the first."""
+"""For handlers that are told by the event what was pressed: each press is answered, in the order in which that is done.
+
+Where presses wait for the first one's answer, Gradio hands the last of them what the first was told.
+"""
 
 
 @dataclass(frozen=True)

@@ -95,10 +95,8 @@ def build(pick: gr.Dropdown) -> Panel:
     one = [chosen, table, box, head, name, note, other, compared]
 
     @pieces.guarded
-    def choose(shown: str | None, own: str, event: gr.EventData) -> list[Any]:
+    def choose(shown: str | None, event: gr.EventData) -> list[Any]:
         run = shelf.run(event.run)
-        if run and run.id == own:  # what is being typed of it stays
-            return [gr.skip(), _table(run), *[gr.skip()] * (len(one) - 1)]
         return [*_one(run), (shown, run.id) if run and run.has_model() else gr.skip()]
 
     @pieces.guarded
@@ -152,7 +150,7 @@ def build(pick: gr.Dropdown) -> Panel:
             raise RunError("That run is gone. Choose another one.")
         return versus(compare(before, run))
 
-    chose = table.select(choose, [pick, chosen], [*one, seen], **EACH)
+    chose = table.select(choose, pick, [*one, seen], **EACH)
     for event in (name.blur, name.submit, note.blur):
         event(save, [chosen, name, note], [table, pick], **QUIET)
     removed = delete.click(remove, chosen, [deleted, said, gone], **QUIET)

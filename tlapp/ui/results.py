@@ -58,14 +58,15 @@ def build(mine: Mine, dialog: gr.HTML, takes_paths: bool) -> Tab:
         if run is None:
             return [NOTHING, "", "", "", *certain.show(None), "", *offered, *takeaway.show(None), ""]
         report = run.report()
-        key = f"{run.id} {report.get('model_sha256')}"
+        digest = hashlib.sha256((run.path / "report.json").read_bytes()).hexdigest()[:16]
+        key = f"{run.id} {digest} {shelf.dataset_of(run) is not None}"
         if key == before:
             return [gr.skip()] * len(shown)
-        is_another = before != ""  # of two requests that both show the first, the later wipes off nothing opened since
-        matrix_and_cell = [matrix.confusion(report), "" if is_another else gr.skip()]
+        replaces = before != ""  # two requests may both show the first: the later wipes off nothing opened since
+        matrix_and_cell = [matrix.confusion(report), "" if replaces else gr.skip()]
         by_class = pieces.section("Class by class", _per_class(report, list(run.classes)))
         parts = [_score(run), *matrix_and_cell, by_class, *certain.show(run), _rest(run)]
-        return [*parts, *offered, *takeaway.show(run, is_another), key]
+        return [*parts, *offered, *takeaway.show(run, replaces), key]
 
     @pieces.guarded
     def show_cell(name: str | None, event: gr.EventData) -> str:

@@ -76,9 +76,9 @@ def build(pick: gr.Dropdown) -> Panel:
     return panel
 
 
-def show(run: Run | None, is_another: bool = True) -> list[Any]:
-    """New values of `Panel.parts`. `is_another`: whether another was shown before, whose export goes."""
-    said = ["", _no_file()] if is_another else [gr.skip(), gr.skip()]
+def show(run: Run | None, replaces: bool = True) -> list[Any]:
+    """New values of `Panel.parts`. `replaces`: whether another report was shown before, whose export goes."""
+    said = ["", _no_file()] if replaces else [gr.skip(), gr.skip()]
     return [gr.Column(visible=run is not None), *said]
 
 

@@ -19,17 +19,19 @@ if TYPE_CHECKING:
     from tlapp.predict import Predictor
 
 WAIT = """(...given) => {
+  window.tlLooking = (window.tlLooking ?? 0) + 1;
   document.querySelector('#why-wait dialog')?.showModal();
   return given;
 }"""
 """To be run as a photo is pressed, for what speaks for the answer takes seconds; Escape gives the wait up."""
 OPEN = """() => {
+  if (--window.tlLooking) return;  // another photo was pressed since
   const wait = document.querySelector('#why-wait dialog'), asked = wait?.open;
   wait?.close();  // first, so that the dialog that follows gives the focus back to the photo
   if (asked) document.querySelector('#why dialog')?.showModal();
 }"""
 """To be run after the dialog was filled; Escape and its button close it."""
-CLOSE = "() => document.querySelector('#why-wait dialog')?.close()"
+CLOSE = "() => { if (!--window.tlLooking) document.querySelector('#why-wait dialog')?.close(); }"
 LOOKING = (
     '<dialog class="tl-why" aria-label="Looking"><form method="dialog"><header><h2 role="status">'
     '<span class="tl-spin" aria-hidden="true"></span>Looking for what spoke for the answer…</h2>'
