@@ -19,6 +19,7 @@ import gradio as gr
 from tlapp.dataset import Skipped
 from tlapp.errors import DataError, explain_oserror, printable
 from tlapp.intake import MAX_FILE_BYTES, MAX_FILES
+from tlapp.ui.frame import SILENT
 from tlapp.ui.serve import uploads_folder
 
 _STRANGE = "That upload is not one that this page made. Reload the page, then drop the folder again."
@@ -80,7 +81,7 @@ def drop_zone(elem_id: str, kind: Kind = FOLDER) -> gr.HTML:
         pastes=kind.pastes,
         anywhere=kind.anywhere,
     )
-    zone.clear(_discard, zone, None, queue=False, show_progress="hidden", api_visibility="private")
+    zone.clear(_discard, zone, None, queue=False, api_visibility="private", **SILENT)
     return zone
 
 

@@ -217,7 +217,7 @@ def _cells(run: Run) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _as_it_stands(run: Run, _is_live: bool, _stamp: Any) -> tuple[str, ...]:
+def _as_it_stands(run: Run, is_live: bool, _stamp: Any) -> tuple[str, ...]:
     try:
         plan, report = run.plan, run.report() if run.has_model() else None
         test, time = "–", "–"
@@ -225,7 +225,7 @@ def _as_it_stands(run: Run, _is_live: bool, _stamp: Any) -> tuple[str, ...]:
             test, time = evaluate.brief(report["accuracy"], report["n_test"]), _time(report["seconds"])
         header, backbone = run.header(), catalog.get(plan.backbone).title
         source = printable(Path(header["source"]).name) + (", from elsewhere" if "origin" in header else "")
-        state = "waiting" if run.waits_for() else run.state()
+        state = "waiting" if is_live and run.waits_for() else run.state()
         return (history.about(run).name, state, source, test, backbone, history.approach(plan), time)
     except (RunError, KeyError, TypeError):
         return (history.about(run).name, "damaged", *["–"] * (len(COLUMNS) - 3))

@@ -11,12 +11,12 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from tlapp import evaluate, figures, tables
+from tlapp import evaluate, figures, tables, workspace
 from tlapp.errors import RunError
 from tlapp.plan import Plan
 from tlapp.runs import Run, is_unknown
 from tlapp.ui import cleanup, history, matrix, pieces, shelf, sure, takeaway, why
-from tlapp.ui.frame import EACH, QUIET, Mine, Tab, choices, listed
+from tlapp.ui.frame import EACH, Mine, Step, Tab, choices, listed
 from tlapp.ui.overlay import single
 from tlapp.ui.serve import download_of, uploads_folder
 from tlapp.ui.shelf import Record
@@ -58,8 +58,7 @@ def build(mine: Mine, dialog: gr.HTML, takes_paths: bool) -> Tab:
         if run is None:
             return [NOTHING, "", "", "", *certain.show(None), "", *offered, *takeaway.show(None), ""]
         report = run.report()
-        digest = hashlib.sha256((run.path / "report.json").read_bytes()).hexdigest()[:16]
-        key = f"{run.id} {digest} {shelf.dataset_of(run) is not None}"
+        key = f"{run.id} {workspace.sha256(run.path / 'report.json')[:16]} {shelf.dataset_of(run) is not None}"
         if key == before:
             return [gr.skip()] * len(shown)
         replaces = before != ""  # two requests may both show the first: the later wipes off nothing opened since
@@ -96,21 +95,19 @@ def build(mine: Mine, dialog: gr.HTML, takes_paths: bool) -> Tab:
         run = shelf.run(name)
         return name if run and run.has_model() else gr.skip()
 
-    every.refresh.after(pick.input(show, [pick, now], shown, **QUIET))
+    shows, takes = Step(show, [pick, now], shown), Step(take_chosen, every.chosen, pick)
+    every.refresh.after(shows.on(pick.input))
     counts.select(show_cell, pick, cell, **EACH).then(None, js=TO_CELL)
     for photos in (cell, rest):
         why.open_on(photos.select, show_why, pick, dialog)
     for button, make_it in zip(files, FILES.values(), strict=True):
         button.click(partial(make, make_it), pick, made, queue=False).success(None, made, js=SAVE)
-    chose = every.chose.then(take_chosen, every.chosen, pick, **QUIET).then(show, [pick, now], shown, **QUIET)
-    every.refresh.after(chose)
+    every.refresh.after(shows.after(takes.after(every.chose)))
     steps = choices(mine, pick, [pick.input, every.table.select], refresh, [pick, *shown], (now,))
     for event in (*every.changed, cleaned):
         listed_again = steps[0].after(event)
         if event in every.arrived:
-            listed_again = listed_again.then(take_chosen, every.chosen, pick, **QUIET).then(
-                show, [pick, now], shown, **QUIET
-            )
+            listed_again = shows.after(takes.after(listed_again))
         every.refresh.after(listed_again)
     return Tab(
         [*steps, every.refresh],

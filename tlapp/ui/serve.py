@@ -54,10 +54,11 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True)
 class Served:
-    """A page that is being served at `url`."""
+    """A page that is being served at `url`, and for other machines at `afar`, "" where that is known by `url`."""
 
     url: str
     _stack: contextlib.ExitStack = field(repr=False)
+    afar: str = ""
 
     def close(self) -> None:
         """Call `on_close`, end the server and remove its uploads. Harmless when closed already."""
@@ -134,12 +135,12 @@ def launch(
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = no_proxy
         stack.callback(on_close)
         name = "localhost" if address.is_unspecified else f"[{address}]" if address.version == 6 else address
-        served = Served(f"http://{name}:{port}/", stack.pop_all())
-    afar = f"http://{socket.gethostname()}:{port}/" if address.is_unspecified else ""
+        afar = f"http://{socket.gethostname()}:{port}/" if address.is_unspecified else ""
+        served = Served(f"http://{name}:{port}/", stack.pop_all(), afar)
     if wait:
-        _wait(demo, served, afar, say, on_open, browser)
+        _wait(demo, served, say, on_open, browser)
     else:
-        _announce(served, afar, say, on_open, browser)
+        _announce(served, say, on_open, browser)
     return served
 
 
@@ -160,12 +161,10 @@ def _noted(is_open: bool, port: int, has_password: bool) -> Iterator[None]:
         journal.note("page_ended", seconds=time.monotonic() - began)
 
 
-def _announce(
-    served: Served, afar: str, say: Callable[[str], None], on_open: Callable[[str], object], browser: bool
-) -> None:
+def _announce(served: Served, say: Callable[[str], None], on_open: Callable[[str], object], browser: bool) -> None:
     say(f"The page is at {served.url} (Ctrl-C ends it).")
-    if afar:
-        say(f"Other machines reach it at {afar}, or at an address of this machine.")
+    if served.afar:
+        say(f"Other machines reach it at {served.afar}, or at an address of this machine.")
     on_open(served.url)
     if browser:
         with contextlib.suppress(webbrowser.Error):
@@ -201,15 +200,10 @@ def download_folder() -> Iterator[Path]:
 
 
 def _wait(
-    demo: gr.Blocks,
-    served: Served,
-    afar: str,
-    say: Callable[[str], None],
-    on_open: Callable[[str], object],
-    browser: bool,
+    demo: gr.Blocks, served: Served, say: Callable[[str], None], on_open: Callable[[str], object], browser: bool
 ) -> None:
     try:
-        _announce(served, afar, say, on_open, browser)
+        _announce(served, say, on_open, browser)
         while demo.server.thread.is_alive():
             demo.server.thread.join(0.5)
     except KeyboardInterrupt:
